@@ -49,6 +49,8 @@ class Granted:
         framerate: Hz, as granted; None when the camera does not know.
         pixel_format: 'bgr' or 'gray'.
         clock: one sentence for people: which clock stamps the frames, and how it can mislead.
+        clock_base: which of the system's clocks the sensor timestamps count on: 'monotonic', 'boottime' or 'utc';
+            'own' when the camera's zero means nothing outside it.
         loss_detection: one of LOSS_DETECTION.
         waits: True when the source waits for the recorder (files): a full ring then slows it, and loses nothing.
         model: what it is, for people ('OV5647', 'carphone_pristine.mp4').
@@ -65,6 +67,7 @@ class Granted:
     clock: str
     loss_detection: str
     waits: bool = False
+    clock_base: str = 'own'
     model: str = ''
     details: Mapping[str, Any] = field(default_factory=dict)
     warnings: Tuple[Tuple[str, str], ...] = ()
