@@ -1,0 +1,207 @@
+"""Starting, ending and burying processes, by fork or by spawn.
+
+Children are plain forks (or fresh interpreters) with an entry of our own: they never re-import the user's
+``__main__``, never run its exit handlers, and end by ``os._exit``.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from dataclasses import dataclass
+from typing import Any, Callable, Iterable, Optional
+
+from .channel import Channel, ChannelLogHandler
+
+__all__ = ['Child', 'exit_text', 'start_child']
+
+log = logging.getLogger(__name__)
+
+#: What can hit a whole process group or control group at once: Ctrl-C, a closed terminal, `systemctl stop`.
+#: The user's script answers it for everyone; a child that died of it would cost frames.
+GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass
+class Child:
+    """A running child, as its parent sees it."""
+
+    role: str
+    pid: int
+    channel: Channel
+    generation: int = 0
+    exitcode: Optional[int] = None       # negative: the signal that killed it
+
+    def buried(self) -> bool:
+        """Whether it has ended; looks without waiting, and takes its exit code."""
+        if self.exitcode is None:
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:     # somebody else waited for it (a SIGCHLD handler of the user's)
+                pid, status = self.pid, 0
+            if pid == self.pid:
+                self.exitcode = _exitcode(status)
+        return self.exitcode is not None
+
+    def bury(self, timeout: float) -> bool:
+        """Wait for its end, at most ``timeout`` seconds."""
+        deadline = time.monotonic() + timeout
+        pause = 0.001
+        while not self.buried():
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(pause)             # waitpid has no timeout; only ever used for the last moments
+            pause = min(pause * 2, 0.05)
+        return True
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is really gone."""
+        if self.exitcode is None:
+            try:
+                os.kill(self.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            if not self.bury(10):
+                log.error('the %s process (%d) does not die: it hangs in the kernel', self.role, self.pid)
+
+
+def _exitcode(status: int) -> int:
+    return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
+def exit_text(exitcode: Optional[int]) -> str:
+    """An exit code in words: 'exit code 3', 'killed by SIGSEGV'."""
+    if exitcode is None:
+        return 'unknown end'
+    if exitcode < 0:
+        try:
+            return f'killed by {signal.Signals(-exitcode).name}'
+        except ValueError:
+            return f'killed by signal {-exitcode}'
+    return f'exit code {exitcode}'
+
+
+def start_child(role: str, entry: Callable[..., Any], plan: Any, method: str, *, keep_fds: Iterable[int] = (),
+                close_fds: Iterable[int] = (), arguments: Any = None, generation: int = 0) -> Child:
+    """Start ``entry(channel, plan, arguments)`` in a process of its own.
+
+    Args:
+        plan: under fork inherited as it is; under spawn carried by cloudpickle.
+        keep_fds: descriptors that ``arguments`` names; the caller closes its own copies afterwards.
+        close_fds: descriptors that a forked child must not hold, or ends of links would never be seen.
+    """
+    ours, theirs = Channel.pair()
+    if method == 'fork':
+        pid = _fork(role, entry, theirs, plan, arguments, [ours.fileno(), *close_fds])
+    else:
+        pid = _spawn(role, entry, theirs, keep_fds)
+        _boot(ours, entry, plan, arguments)
+    theirs.close()
+    return Child(role, pid, ours, generation)
+
+
+def _fork(role: str, entry: Callable[..., Any], channel: Channel, plan: Any, arguments: Any,
+          close_fds: Iterable[int]) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()                # or the child would print it once more
+        except (AttributeError, OSError, ValueError):
+            pass
+    with warnings.catch_warnings():
+        # Python >= 3.12 warns when a process with threads forks. The child runs only our code, which takes no
+        # lock that another thread could have held: that is why the keeper is forked before anything else.
+        warnings.simplefilter('ignore', DeprecationWarning)
+        pid = os.fork()
+    if pid:
+        return pid
+    code = 70
+    try:
+        gc.freeze()                       # the script's objects are not ours to finalise
+        for fd in close_fds:
+            os.close(fd)
+        code = run_child(role, entry, channel, plan, arguments)
+    finally:
+        os._exit(code)
+
+
+def _spawn(role: str, entry: Callable[..., Any], channel: Channel, keep_fds: Iterable[int]) -> int:
+    command = [sys.executable, *subprocess._args_from_interpreter_flags(),    # type: ignore[attr-defined]
+               '-c', f'from {__name__} import spawned; spawned({role!r}, {channel.fileno()})']
+    environment = dict(os.environ)
+    # The package may be found only because the script changed sys.path.
+    environment['PYTHONPATH'] = os.pathsep.join(path for path in sys.path if path)
+    process = subprocess.Popen(command, pass_fds=[channel.fileno(), *keep_fds], env=environment)
+    process.returncode = 0                # we wait for it ourselves; this keeps Popen from doing so
+    return process.pid
+
+
+def _boot(channel: Channel, entry: Callable[..., Any], plan: Any, arguments: Any) -> None:
+    import cloudpickle
+    place = (entry.__module__, entry.__qualname__, os.getcwd(), list(sys.path), arguments)
+    channel.send('boot', place)
+    channel.send('plan', plan, dumps=cloudpickle.dumps)
+
+
+def spawned(role: str, fd: int) -> None:
+    """Where a spawned child begins: takes its orders from the channel at ``fd``."""
+    channel = Channel.from_fd(fd)
+    code = 70
+    try:
+        boot = channel.receive()
+        if boot is not None:
+            module, name, folder, path, arguments = boot[1]
+            sys.path[:] = path
+            try:
+                os.chdir(folder)
+            except OSError:
+                pass                      # all our own paths are absolute
+            message = channel.receive()
+            if message is not None:
+                entry = getattr(importlib.import_module(module), name)
+                code = run_child(role, entry, channel, message[1], arguments)
+    finally:
+        os._exit(code)
+
+
+def run_child(role: str, entry: Callable[..., Any], channel: Channel, plan: Any, arguments: Any) -> int:
+    """A child's whole life after its birth; returns its exit code."""
+    threading.current_thread().name = f'ppr-{role}'
+    for number in GROUP_SIGNALS:
+        # Not SIG_IGN: programs that a callback starts would inherit that.
+        signal.signal(number, _ignore)
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    _log_to(channel)
+    code = 1
+    try:
+        code = entry(channel, plan, arguments) or 0
+    except BaseException:
+        log.exception('the %s process failed', role)
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (AttributeError, OSError, ValueError):
+                pass
+    return code
+
+
+def _ignore(number: int, frame: Any) -> None:
+    """A handler that does nothing (and is reset to the default in programs that are exec'ed)."""
+
+
+def _log_to(channel: Channel) -> None:
+    root = logging.getLogger()
+    for logger in [root, *(item for item in logging.Logger.manager.loggerDict.values()
+                           if isinstance(item, logging.Logger))]:
+        logger.handlers = []              # a file of the script's must not be written by two processes
+    root.addHandler(ChannelLogHandler(channel))
+    logging.captureWarnings(True)

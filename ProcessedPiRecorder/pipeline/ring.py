@@ -1,0 +1,206 @@
+"""The ring: one anonymous piece of shared memory that holds every frame in flight, and the live counters.
+
+::
+
+    | counters, one page | slot 0 | slot 1 | … | output 0 | … | display 0 | display 1 |
+
+Slots are filled by the reader and belong to the writer from then until it frees them. Outputs are filled by the
+callback and read by the writer. Displays are filled by the writer and read by the display process. Who owns what
+is told by records on the links, never here: the ring itself has no locks that a killed process could hold.
+
+The memory is a ``memfd``, handed on by descriptor: when the last process is gone, so is the memory. (A *named*
+segment outlives its users, and Python's resource tracker may unlink a live one.)
+"""
+
+from __future__ import annotations
+
+import enum
+import mmap
+import os
+from pathlib import Path
+from typing import List, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+from ..errors import RingError, SettingsError
+from ..settings import MAX_RING_FRAMES, Settings
+
+__all__ = ['Ring', 'RingLayout', 'Stat', 'available_memory', 'plan_ring']
+
+PAGE = 4096
+MIN_FRAMES = 8
+DEFAULT_SECONDS = 2.0
+ASSUMED_HZ = 30.0        # for the ring's default size only, when the camera does not know its rate
+DISPLAY_SLOTS = 2
+
+
+class Stat(enum.IntEnum):
+    """The live counters' places. Each is written by exactly one process and read by all."""
+
+    # written by the reader
+    CAPTURED = 0
+    LOST = 1
+    FIRST_NS = 2             # originating time of the first frame
+    LAST_NS = 3              # … and of the newest
+    HOST_OFFSET_NS = 4       # UTC - CLOCK_MONOTONIC, fixed at the start
+    PREVIOUS_NS = 5          # Hz_buffer frames back, for the live rate
+    PREVIOUS_COUNT = 6
+    # written by the writer
+    RECEIVED = 16
+    WRITTEN = 17
+    RETURNED = 18
+    BYPASSED = 19
+    FAILED = 20
+    PROCESSED = 21
+    IN_USE = 22
+    HIGH_WATER = 23
+    CALLBACK_QUEUE = 24      # frames that wait for, or are in, the callback
+    WRITE_QUEUE = 25         # frames that wait to be compressed and written
+    FILE_BYTES = 26
+    RAW_BYTES = 27
+    # written by whoever runs the callback
+    RESULTS = 40
+
+
+class RingLayout(NamedTuple):
+    """Sizes of a ring: what every process needs to map it."""
+
+    shape: Tuple[int, ...]   # of one frame, uint8
+    slots: int
+    outputs: int
+    displays: int
+
+    @property
+    def stride(self) -> int:
+        """Bytes from one slot to the next: whole memory pages, so that no two frames share one."""
+        size = int(np.prod(self.shape))
+        return -(-size // PAGE) * PAGE
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole ring."""
+        return PAGE + self.stride * (self.slots + self.outputs + self.displays)
+
+
+class Ring:
+    """The mapped ring. ``slots[i]``, ``outputs[i]``, ``displays[i]`` are uint8 arrays of ``layout.shape``."""
+
+    def __init__(self, fd: int, layout: RingLayout) -> None:
+        self.fd = fd
+        self.layout = layout
+        self._memory = mmap.mmap(fd, layout.size, mmap.MAP_SHARED)
+        self.stats = np.frombuffer(self._memory, dtype=np.int64, count=PAGE // 8)
+        views = [self._view(place) for place in range(layout.slots + layout.outputs + layout.displays)]
+        self.slots: List[np.ndarray] = views[:layout.slots]
+        self.outputs: List[np.ndarray] = views[layout.slots:layout.slots + layout.outputs]
+        self.displays: List[np.ndarray] = views[layout.slots + layout.outputs:]
+
+    @classmethod
+    def create(cls, layout: RingLayout) -> 'Ring':
+        """A new ring, its memory really allocated. Raises RingError when it cannot be had."""
+        free = available_memory()
+        if free is not None and layout.size > free:
+            raise RingError(_too_large(layout, free))
+        fd = os.memfd_create('ProcessedPiRecorder-ring', os.MFD_CLOEXEC)
+        try:
+            os.ftruncate(fd, layout.size)
+            # Without this, memory is only promised, and its lack would kill a process in mid-recording (SIGBUS).
+            os.posix_fallocate(fd, 0, layout.size)
+            return cls(fd, layout)
+        except (OSError, ValueError) as error:
+            os.close(fd)
+            raise RingError(f'{_too_large(layout, free)} ({error})') from error
+
+    def _view(self, place: int) -> np.ndarray:
+        count = int(np.prod(self.layout.shape))
+        flat = np.frombuffer(self._memory, dtype=np.uint8, count=count, offset=PAGE + place * self.layout.stride)
+        return flat.reshape(self.layout.shape)
+
+    def close(self) -> None:
+        """Give up the descriptor. The mapping itself goes with the last array that looks into it."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+def _too_large(layout: RingLayout, free: Optional[int]) -> str:
+    known = 'unknown' if free is None else f'{free / 1e6:.0f} MB'
+    return (f'the ring of {layout.slots} frames (with {layout.outputs} for processed ones) needs '
+            f'{layout.size / 1e6:.0f} MB, free memory is {known}; '
+            'pass a smaller ring_frames or ring_mb, a smaller picture, or close other programs')
+
+
+def plan_ring(settings: Settings, shape: Tuple[int, ...], framerate: Optional[float]) -> RingLayout:
+    """How large the ring is to be, from the settings and what the camera granted."""
+    stride = RingLayout(shape, 1, 0, 0).stride
+    wants_outputs = settings.callback is not None and settings.record == 'returned' and settings.write_vid
+    displays = DISPLAY_SLOTS if settings.display else 0
+    # Processed frames are held only from the callback's answer until they are written: a quarter is ample.
+    share = 1.25 if wants_outputs else 1.0
+    if settings.ring_frames is not None:
+        slots = settings.ring_frames
+    elif settings.ring_mb is not None:
+        slots = int(settings.ring_mb * 1e6 / (stride * share))
+        if slots < 4:
+            raise SettingsError(f'ring_mb={settings.ring_mb:g} holds {slots} frames of {stride / 1e6:.2f} MB; '
+                                f'use at least {4 * stride * share / 1e6:.2f}')
+    else:
+        wanted = max(MIN_FRAMES, round(DEFAULT_SECONDS * (framerate or ASSUMED_HZ)))
+        free = available_memory()
+        affordable = wanted if free is None else int(free / 4 / (stride * share))
+        slots = max(MIN_FRAMES, min(wanted, affordable))
+    slots = min(slots, MAX_RING_FRAMES)
+    outputs = max(4, slots // 4) if wants_outputs else 0
+    return RingLayout(tuple(shape), slots, outputs, displays)
+
+
+def available_memory() -> Optional[int]:
+    """Bytes that can still be had: MemAvailable, or less where a control group sets a limit. None if unknown."""
+    found = [value for value in (_meminfo_available(), _cgroup_v2_free(), _cgroup_v1_free()) if value is not None]
+    return min(found) if found else None
+
+
+def _meminfo_available() -> Optional[int]:
+    try:
+        for line in Path('/proc/meminfo').read_text().splitlines():
+            if line.startswith('MemAvailable:'):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
+
+
+def _own_cgroup(controller: str) -> Optional[str]:
+    """This process's place in the hierarchy ('' is the unified one of cgroup v2)."""
+    try:
+        for line in Path('/proc/self/cgroup').read_text().splitlines():
+            _, controllers, path = line.split(':', 2)
+            if controller in controllers.split(',') or (not controller and not controllers):
+                return path
+    except (OSError, ValueError):
+        pass
+    return None
+
+
+def _limit_free(root: str, path: Optional[str], limit_name: str, usage_name: str) -> Optional[int]:
+    """The tightest (limit - usage) from this control group up to the root."""
+    if path is None:
+        return None
+    tightest: Optional[int] = None
+    parts = [part for part in path.split('/') if part]
+    for depth in range(len(parts), -1, -1):
+        folder = Path(root, *parts[:depth])
+        try:
+            free = int((folder / limit_name).read_text()) - int((folder / usage_name).read_text())
+        except (OSError, ValueError):      # 'max' is no number: no limit on this level
+            continue
+        tightest = free if tightest is None else min(tightest, free)
+    return None if tightest is None else max(tightest, 0)
+
+
+def _cgroup_v2_free() -> Optional[int]:
+    return _limit_free('/sys/fs/cgroup', _own_cgroup(''), 'memory.max', 'memory.current')
+
+
+def _cgroup_v1_free() -> Optional[int]:
+    return _limit_free('/sys/fs/cgroup/memory', _own_cgroup('memory'), 'memory.limit_in_bytes', 'memory.usage_in_bytes')
