@@ -81,7 +81,6 @@ class _Block(NamedTuple):
     file: _SpillFile
     offset: int
     size: int
-    count: int
 
 
 class SpillQueue:
@@ -115,7 +114,7 @@ class SpillQueue:
         """Append one message."""
         with self._changed:
             self._append(message)
-            self._changed.notify()
+            self._changed.notify_all()
 
     def put_many(self, messages: Iterable[bytes]) -> None:
         """Append messages, in their order."""
@@ -250,7 +249,7 @@ class SpillQueue:
             logger.warning('cannot move unread queue items to a file (%s); they stay in memory: read them, '
                            'or free some disk space', error)
             return
-        self._blocks.append(_Block(file, offset, len(data), len(self._tail)))
+        self._blocks.append(_Block(file, offset, len(data)))
         self._tail = []
         self._tail_cost = 0
 
