@@ -1,1 +1,1 @@
-"""Ready-made callbacks."""
+"""Ready-made callbacks: import them from their own modules (``callbacks.faces``)."""
