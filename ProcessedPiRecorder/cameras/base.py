@@ -83,7 +83,7 @@ class Stamp(NamedTuple):
     """What the camera knows about one frame.
 
     sensor_ns: start of the frame on the camera's own clock, in ns; None where it has none.
-    duration_ns: the frame's own duration, for loss_detection 'frame_duration'.
+    duration_ns: from the start of this frame to the start of the next, for loss_detection 'frame_duration'.
     count: the camera's frame counter, for loss_detection 'count'.
     """
 
@@ -110,10 +110,12 @@ class FrameSink:
         """The array from the last ``slot()`` now holds a whole frame."""
         raise NotImplementedError
 
-    def lost(self, count: int, reason: str, sensor_ns: Optional[int] = None) -> None:
+    def lost(self, count: int, reason: str, sensor_ns: Optional[int] = None, detail: str = '') -> None:
         """The camera itself knows that frames were lost here (an unpaired eye, a file that breaks off).
 
-        ``count`` 0 reports a defect that lost no known frame.
+        They lie between the frame committed last and the one committed next; what the timestamps show there is
+        not counted on top (``LossDetector.reported``). ``count`` 0 reports a defect that lost no known frame.
+        ``detail``: more, for people.
         """
         raise NotImplementedError
 
