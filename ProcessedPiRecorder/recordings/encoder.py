@@ -1,0 +1,83 @@
+"""From pixels to the bytes of a strip: RGB order, horizontal predictor, Deflate.
+
+Every effort gives an ordinary Deflate (zlib) stream, so that pages of one file may differ in effort and still
+have the same tags; only ``'none'`` is a format of its own, and then for the whole file.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Tuple
+
+import numpy as np
+
+from .deflate import codec
+
+__all__ = ['EFFORTS', 'PageEncoder', 'ladder']
+
+#: Every effort, from the least to the most; the order is that of the codes in the page index.
+EFFORTS = ('none', 'stored', 'huffman', 'rle', *(f'deflate-{level}' for level in range(2, 10)))
+
+_HUFFMAN_ONLY, _RLE, _DEFAULT = 2, 3, 0   # zlib's strategies; the standard library does not name Z_RLE
+_WINDOW_BITS, _MEMORY_LEVEL = 15, 9
+
+# Level and strategy. Huffman and RLE look for no matches beyond the last byte, whatever the level, but level 0
+# would override the strategy.
+_CALLS: Dict[str, Tuple[int, int]] = {
+    'stored': (0, _DEFAULT), 'huffman': (6, _HUFFMAN_ONLY), 'rle': (6, _RLE),
+    **{f'deflate-{level}': (level, _DEFAULT) for level in range(2, 10)}}
+
+
+def ladder(level: int) -> Tuple[str, ...]:
+    """The efforts that ``tif_compression=level`` allows, 0 to 9."""
+    if level == 0:
+        return ('none',)
+    return ('stored', 'huffman', 'rle', *(f'deflate-{step}' for step in range(2, level + 1)))
+
+
+class PageEncoder:
+    """Encodes pages of one size; for one thread, which reuses its scratch arrays.
+
+    height, width: pixels; channels: 1 (gray) or 3 (BGR in, RGB out).
+    """
+
+    def __init__(self, height: int, width: int, channels: int) -> None:
+        self._shape = (height, width) if channels == 1 else (height, width, channels)
+        self._channels = channels
+        self._rgb = np.empty(self._shape, np.uint8) if channels == 3 else None
+        self._differences = np.empty((height, width * channels), np.uint8)
+
+    def encode(self, image: np.ndarray, effort: str) -> List[Any]:
+        """The strip of one page, as a list of buffers to be written one after the other.
+
+        image: uint8, (height, width, 3) BGR or (height, width) gray. With effort ``'none'`` and gray the buffer is
+        the image itself; every other buffer is the caller's own.
+        """
+        if image.shape != self._shape or image.dtype != np.uint8:
+            raise ValueError(f'expected a uint8 image of shape {self._shape}, got {image.dtype} {image.shape}')
+        if effort == 'none':
+            return [self._plain(image)]
+        level, strategy = _CALLS[effort]
+        stream = codec.compressobj(level, codec.DEFLATED, _WINDOW_BITS, _MEMORY_LEVEL, strategy)
+        return [part for part in (stream.compress(self._predict(image)), stream.flush()) if part]
+
+    def _plain(self, image: np.ndarray) -> np.ndarray:
+        if self._channels == 1:
+            return np.ascontiguousarray(image)
+        import cv2
+        # Fresh memory: the scratch array may hold the next page before this one is written.
+        return np.ascontiguousarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+
+    def _predict(self, image: np.ndarray) -> np.ndarray:
+        """TIFF's predictor 2: each sample less the same sample of the pixel to its left, modulo 256."""
+        if self._rgb is not None:
+            import cv2
+            cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=self._rgb)
+            image = self._rgb
+        rows = np.ascontiguousarray(image).reshape(self._differences.shape)
+        step = self._channels
+        # One contiguous subtraction over the whole page; the first pixel of each row, which then holds the
+        # difference to the end of the row before, is put right afterwards.
+        flat, out = rows.reshape(-1), self._differences.reshape(-1)
+        np.subtract(flat[step:], flat[:-step], out=out[step:])
+        self._differences[:, :step] = rows[:, :step]
+        return self._differences

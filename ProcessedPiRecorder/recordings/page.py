@@ -1,0 +1,158 @@
+"""What is known about one page, and the JSON text that holds it in the page's ImageDescription.
+
+The text is pure ASCII and ends in a checksum of the strip and of itself (format: docs/format.md)::
+
+    {"ppr":1,"page":0,"index":0,"time_ns":1,"sensor_ns":null,"host_ns":1,"status":"raw","effort":"huffman","crc32":"…"}
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
+
+from ..errors import RecordingFormatError
+from .deflate import crc32
+
+__all__ = ['FORMAT_VERSION', 'STATUSES', 'PageRecord', 'StoredPage', 'open_text', 'parse_text', 'seal_text',
+           'strip_crc', 'text_is_intact']
+
+FORMAT_VERSION = 1
+
+#: How the recorded pixels came to be; the order is that of the codes in the page index.
+STATUSES = ('raw', 'returned', 'by-passed', 'failed')
+
+_SEAL = re.compile(rb',"crc32":"([0-9a-f]{8})"\}\Z')
+
+
+class PageRecord(NamedTuple):
+    """What the recording knows about one frame.
+
+    Attributes:
+        index: its number among the frames that the sensor made, from 0; lost frames leave gaps.
+        time_ns: its originating time, ns since 1970 UTC.
+        sensor_ns: the camera's own clock, ns; None where it has none.
+        host_ns: CLOCK_MONOTONIC when it arrived, ns.
+        status: 'raw' as it came, 'returned' by the callback, 'by-passed' raw because the callback had no time,
+            'failed' raw because its call failed.
+        marks: the events that fall on this frame, ``{'label': str, 'time_ns': int}`` each.
+        cb_ms: how long the callback took, ms; None without one.
+    """
+
+    index: int
+    time_ns: int
+    sensor_ns: Optional[int] = None
+    host_ns: int = 0
+    status: str = 'raw'
+    marks: Tuple[Mapping[str, Any], ...] = ()
+    cb_ms: Optional[float] = None
+
+
+class StoredPage(NamedTuple):
+    """A page as its text tells it: its number in this file, the file's part number, the record, effort, CRC-32."""
+
+    page: int
+    part: int
+    record: PageRecord
+    effort: str
+    crc32: int
+
+
+def open_text(page: int, part: int, record: PageRecord, effort: str) -> bytes:
+    """The JSON text up to where the checksum goes (:func:`seal_text` adds it)."""
+    sensor = 'null' if record.sensor_ns is None else f'{int(record.sensor_ns)}'
+    text = (f'{{"ppr":{FORMAT_VERSION},"page":{page},' + (f'"part":{part},' if part else '')
+            + f'"index":{int(record.index)},"time_ns":{int(record.time_ns)},"sensor_ns":{sensor},'
+              f'"host_ns":{int(record.host_ns)},"status":"{record.status}","effort":"{effort}"')
+    if record.cb_ms is not None:
+        text += f',"cb_ms":{record.cb_ms:.3f}'
+    if record.marks:
+        marks = [{'label': str(mark['label']), 'time_ns': int(mark['time_ns'])} for mark in record.marks]
+        text += ',"marks":' + json.dumps(marks, separators=(',', ':'))
+    return text.encode('ascii')
+
+
+def strip_crc(buffers: Iterable[Any]) -> int:
+    """CRC-32 over the strip's buffers, one after the other."""
+    crc = 0
+    for buffer in buffers:
+        crc = crc32(buffer, crc)
+    return crc
+
+
+def seal_text(opened: bytes, crc_of_strip: int) -> Tuple[bytes, int]:
+    """The whole text, and the CRC-32 over the strip followed by the text before the checksum's field."""
+    crc = crc32(opened, crc_of_strip)
+    return opened + b',"crc32":"%08x"}' % crc, crc
+
+
+def text_is_intact(text: bytes, crc_of_strip: int) -> bool:
+    """Whether the text's checksum fits the strip and the text."""
+    seal = _SEAL.search(text)
+    return seal is not None and crc32(text[:seal.start()], crc_of_strip) == int(seal.group(1), 16)
+
+
+def parse_text(text: bytes) -> StoredPage:
+    """The page that a text describes. Raises RecordingFormatError when it is not a page's text of ours."""
+    try:
+        fields = json.loads(text.decode('ascii'))
+    except (ValueError, RecursionError) as error:
+        raise RecordingFormatError(f'the page description is not JSON ({error}); this is not a recording of '
+                                   'ProcessedPiRecorder, or it is damaged') from None
+    if not isinstance(fields, dict) or 'ppr' not in fields:
+        raise RecordingFormatError('the page description is not one of ProcessedPiRecorder; open the file with '
+                                   'a general TIFF reader')
+    if fields['ppr'] != FORMAT_VERSION:
+        raise RecordingFormatError(f'the page is written in format version {fields["ppr"]!r}, this reader knows '
+                                   f'version {FORMAT_VERSION}; install a newer ProcessedPiRecorder')
+    return _stored_page(fields)
+
+
+def _stored_page(fields: Dict[str, Any]) -> StoredPage:
+    sensor_ns = fields.get('sensor_ns')
+    cb_ms = fields.get('cb_ms')
+    record = PageRecord(_integer(fields, 'index'), _integer(fields, 'time_ns'),
+                        None if sensor_ns is None else _integer(fields, 'sensor_ns'), _integer(fields, 'host_ns'),
+                        _text(fields, 'status'), tuple(_marks(fields)),
+                        None if cb_ms is None else _number(fields, 'cb_ms'))
+    if record.status not in STATUSES:
+        raise _bad('status', record.status)
+    crc = _text(fields, 'crc32')
+    if not re.fullmatch('[0-9a-f]{8}', crc):
+        raise _bad('crc32', crc)
+    part = _integer(fields, 'part') if 'part' in fields else 0
+    return StoredPage(_integer(fields, 'page'), part, record, _text(fields, 'effort'), int(crc, 16))
+
+
+def _marks(fields: Dict[str, Any]) -> List[Dict[str, Any]]:
+    marks = fields.get('marks', [])
+    if not isinstance(marks, list) or not all(isinstance(mark, dict) for mark in marks):
+        raise _bad('marks', marks)
+    return [{'label': _text(mark, 'label'), 'time_ns': _integer(mark, 'time_ns')} for mark in marks]
+
+
+def _integer(fields: Dict[str, Any], name: str) -> int:
+    value = fields.get(name)
+    # The page index holds these as signed 64-bit numbers.
+    if type(value) is not int or not -2**63 <= value < 2**63:
+        raise _bad(name, value)
+    return value
+
+
+def _number(fields: Dict[str, Any], name: str) -> float:
+    value = fields.get(name)
+    if type(value) not in (int, float):
+        raise _bad(name, value)
+    return float(value)   # type: ignore[arg-type]
+
+
+def _text(fields: Dict[str, Any], name: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str):
+        raise _bad(name, value)
+    return value
+
+
+def _bad(name: str, value: Any) -> RecordingFormatError:
+    return RecordingFormatError(f'the page description holds {name}={str(value)[:60]!r}, which cannot be; '
+                                'the file is damaged')

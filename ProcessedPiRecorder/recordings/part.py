@@ -1,0 +1,152 @@
+"""One file of a recording while it grows: the appender, its page index, and what its last page of text will tell."""
+
+from __future__ import annotations
+
+import re
+from array import array
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, NamedTuple, Sequence, Tuple
+
+from .bigtiff import BigTiffAppender, EncodedPage, PageLayout
+from .deflate import NAME as CODEC_NAME
+from .index import IndexBuilder, index_record
+from .ome import MAX_PLANES, FileFacts, ome_xml
+from .page import FORMAT_VERSION, PageRecord
+
+__all__ = ['FinishedPage', 'PartInfo', 'RecordingPart', 'part_path', 'parts_on_disk']
+
+
+class PartInfo(NamedTuple):
+    """One file of a recording.
+
+    Attributes:
+        number: 0 for the first (or only) file; path: where it is; first_name: the name of file 0.
+        first_page: the number in the whole recording of its page 0; pages: how many it holds.
+        last: whether the recording ends with it; files: all files so far, this one included.
+    """
+
+    number: int
+    path: Path
+    first_name: str
+    first_page: int
+    pages: int
+    last: bool
+    files: Tuple[Path, ...]
+
+
+class FinishedPage(NamedTuple):
+    """A page that is encoded and sealed, with what the index will hold."""
+
+    encoded: EncodedPage
+    record: PageRecord
+    effort: str
+    crc32: int
+
+
+class RecordingPart:
+    """A file and its index. ``append`` in one thread, ``sync`` in another, ``finish`` when both are done with it.
+
+    Created exclusively. Raises RecordingFileError.
+    """
+
+    def __init__(self, path: Path, number: int, first_page: int, layout: PageLayout, shape: Tuple[int, int, int]) -> None:
+        self.number = number
+        self.first_page = first_page
+        self._shape = shape
+        self._file = BigTiffAppender(path, layout)
+        self._index = IndexBuilder()
+        self._blocks: List[int] = []
+        self._first_text = b''
+        self._times = array('q')
+        self._last_ns = 0
+        self._marks: List[Dict[str, Any]] = []
+
+    @property
+    def path(self) -> Path:
+        return self._file.path
+
+    @property
+    def pages(self) -> int:
+        return self._file.pages
+
+    @property
+    def unlinked_pages(self) -> int:
+        """Pages that wait for the next sync."""
+        return self._file.unlinked_pages
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the file so far."""
+        return self._file.end
+
+    def append(self, pages: Sequence[FinishedPage]) -> None:
+        """Write pages; they become durable and reachable with the next ``sync``."""
+        number = self._file.pages
+        places = self._file.append([page.encoded for page in pages])
+        if number == 0:
+            self._first_text = pages[0].encoded.text
+        for page, place in zip(pages, places):
+            self._note(number, page.record)
+            self._index.add(index_record(place.ifd_offset, place.strip_offset, place.strip_length,
+                                         len(page.encoded.text), page.record, page.effort, page.crc32))
+            if self._index.full:
+                self._write_index()
+            number += 1
+
+    def sync(self) -> None:
+        """Blocks until the disk has what was appended before; then links it."""
+        self._file.sync()
+
+    def finish(self, info: PartInfo, annotations: Mapping[str, Any]) -> None:
+        """Write the index and the OME-XML, switch the file to them, close it. Blocks until the disk has all."""
+        self._file.sync()
+        if self._index.pending:
+            self._write_index()
+        height, width, channels = self._shape
+        facts = FileFacts(info.path.name, self.pages, height, width, channels, self._times, self._last_ns)
+        own = {'ppr': FORMAT_VERSION, 'pages': self.pages, 'index': self._blocks, 'codec': CODEC_NAME,
+               'part': info.number, 'first_page': info.first_page, 'first_name': info.first_name, 'last': info.last,
+               'parts': [path.name for path in info.files]}
+        stored = {'file': own, 'page0': self._first_text.decode('ascii'), 'marks': self._marks, **annotations}
+        self._file.finish(ome_xml(facts, stored))
+
+    def rescue(self) -> None:
+        """After a failure: link what is whole, close. Raises when even that fails; ``close`` then."""
+        self._file.rescue()
+
+    def publish(self, path: Path) -> None:
+        """Take the place of what stands at ``path``."""
+        self._file.rename(path)
+
+    def close(self) -> None:
+        """Close the file as it is."""
+        self._file.close()
+
+    def _note(self, page: int, record: PageRecord) -> None:
+        if page < MAX_PLANES:
+            self._times.append(int(record.time_ns))
+        self._last_ns = int(record.time_ns)
+        for mark in record.marks:
+            self._marks.append({'label': str(mark['label']), 'time_ns': int(mark['time_ns']), 'page': page,
+                                'index': int(record.index)})
+
+    def _write_index(self) -> None:
+        offset = self._file.end
+        self._blocks.append(offset)
+        self._file.append_block(self._index.block(offset))
+
+
+def part_path(path: Path, number: int) -> Path:
+    """The file of a part: trial.tif, trial_001.tif, trial_002.tif, …"""
+    return path if number == 0 else path.with_name(f'{path.stem}_{number:03d}{path.suffix}')
+
+
+def parts_on_disk(path: Path) -> List[Tuple[int, Path]]:
+    """Files beside ``path`` that bear the names of its parts 1, 2, …, by number."""
+    pattern = re.compile(re.escape(path.stem) + r'_(\d{3,})' + re.escape(path.suffix))
+    found = []
+    for other in path.parent.iterdir():
+        match = pattern.fullmatch(other.name)
+        if match and int(match.group(1)) > 0 and part_path(path, int(match.group(1))) == other:
+            found.append((int(match.group(1)), other))
+    return sorted(found)

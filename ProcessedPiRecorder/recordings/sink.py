@@ -1,0 +1,392 @@
+"""From frames to a file: compression on all cores, order restored, appended in batches, synced beside it.
+
+::
+
+    submit ──► [compressors] ──► put in order ──► [appender] ──► file ◄── [syncer]
+     (hub)      one a core                             │ on_written        every second: fdatasync, then link
+
+Nothing here copies or queues without bound: a job holds its ring slot until ``on_written``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from ..errors import RecordingFileError
+from .bigtiff import EncodedPage, PageLayout, file_error, refuse_fat, sync_folder
+from .effort import EffortChooser
+from .encoder import PageEncoder
+from .page import PageRecord, open_text, seal_text, strip_crc
+from .part import FinishedPage, PartInfo, RecordingPart, part_path, parts_on_disk
+from .stages import InOrder, Syncer
+
+__all__ = ['PageJob', 'PageSink', 'Totals']
+
+log = logging.getLogger(__name__)
+
+MAX_BATCH = 64            # pages in one write; more would only delay on_written
+PIXEL_FORMATS = {'bgr': 3, 'gray': 1}
+
+Describe = Callable[[PartInfo], Mapping[str, Any]]
+
+
+class PageJob:
+    """One frame on its way to the disk.
+
+    Attributes:
+        image: uint8, (height, width, 3) BGR or (height, width) gray; stays valid and unchanged until on_written.
+        record: what to store with it. token: the caller's own.
+        After writing: page (its number in the whole recording), nbytes (of the strip), effort,
+        written_ns (CLOCK_MONOTONIC when the kernel had it).
+    """
+
+    __slots__ = ('image', 'record', 'token', 'page', 'nbytes', 'effort', 'written_ns')
+
+    def __init__(self, image: np.ndarray, record: PageRecord, token: Any = None) -> None:
+        self.image = image
+        self.record = record
+        self.token = token
+        self.page = -1
+        self.nbytes = 0
+        self.effort = ''
+        self.written_ns = 0
+
+
+@dataclass
+class Totals:
+    """What has been written so far, over all parts. file_bytes: of the files as they stand on disk."""
+
+    pages: int = 0
+    raw_bytes: int = 0
+    strip_bytes: int = 0
+    file_bytes: int = 0
+    effort: Dict[str, int] = field(default_factory=dict)
+
+    @property
+    def ratio(self) -> Optional[float]:
+        """Pixels' bytes over strips' bytes; None before the first page."""
+        return self.raw_bytes / self.strip_bytes if self.strip_bytes else None
+
+
+class _Encoded(NamedTuple):
+    job: PageJob
+    page: FinishedPage
+
+
+class PageSink:
+    """The recording's file(s) while they are written. Used by one thread; runs threads of its own.
+
+    Creating it makes the file (exclusively; with ``overwrite`` under a temporary name beside it) and starts the
+    threads. Then ``publish`` and ``submit`` …, ``finish``; or ``discard``. Raises RecordingFileError.
+
+    Args:
+        path: the (first) file. height, width: pixels. pixel_format: 'bgr' or 'gray'.
+        level: ``tif_compression``, 0 to 9. split_frames: pages a file, 0 = all in one.
+        threads: compressors; None = one for each core that this process may use.
+        sync_interval_s: how much a power cut may cost, at most about twice this.
+        fill: how full the ring is, 0 to 1; called from any thread, must be quick.
+        waits: the source can be slowed down, so effort is never lowered for time.
+        on_written: gets the jobs that the kernel has taken, in order; from the appender thread.
+        on_error: gets the error that ended the writing, once; from the appender thread. After it no job is
+            reported written any more, ``submit`` does nothing, and ``finish`` raises. (An error while the last
+            file is being finished is only raised by ``finish``.)
+        describe_part: annotations for a part that is finished while the recording goes on (from the sync thread).
+    """
+
+    def __init__(self, path: Path, *, height: int, width: int, pixel_format: str, level: int,
+                 on_written: Callable[[List[PageJob]], None], on_error: Callable[[BaseException], None],
+                 overwrite: bool = False, split_frames: int = 0, threads: Optional[int] = None,
+                 sync_interval_s: float = 1.0, fill: Callable[[], float] = lambda: 0.0, waits: bool = False,
+                 describe_part: Optional[Describe] = None) -> None:
+        channels = PIXEL_FORMATS[pixel_format]
+        self.totals = Totals()
+        self._path = path
+        self._size = (height, width, channels)
+        self._shape = (height, width) if channels == 1 else (height, width, channels)
+        self._layout = PageLayout(height, width, channels, compressed=level > 0)
+        self._overwrite = overwrite
+        self._split = split_frames
+        self._on_written, self._on_error = on_written, on_error
+        self._describe_part = describe_part
+        self._error: Optional[BaseException] = None
+        self._error_lock = threading.Lock()
+        self._result: Optional[List[Path]] = None
+        self._submitted = 0
+        self._closed_bytes = 0            # of the parts before the current one
+        self._files: List[Path] = [path]
+        self._part = self._create_first()
+        threads = threads or len(os.sched_getaffinity(0))
+        self._chooser = EffortChooser(level, height, width, channels, threads, fill, waits)
+        self._work: 'SimpleQueue[Optional[Tuple[int, PageJob]]]' = SimpleQueue()
+        self._order: InOrder[_Encoded] = InOrder()
+        self._syncer = Syncer(self._part, sync_interval_s, self._finish_full_part, self._fail)
+        self._compressors = [threading.Thread(target=self._compress, name=f'ppr-compress-{number}', daemon=True)
+                             for number in range(threads)]
+        self._appender = threading.Thread(target=self._append_all, name='ppr-append', daemon=True)
+        try:
+            for thread in (*self._compressors, self._appender, self._syncer.thread):
+                thread.start()
+        except BaseException:
+            self.discard()
+            raise
+
+    # ------------------------------------------------------------------ the caller's thread
+
+    def publish(self) -> None:
+        """Everything else has started well: with ``overwrite`` the new file takes the old one's place now."""
+        if self._part.path != self._path:
+            self._part.publish(self._path)
+            sync_folder(self._path)
+
+    def discard(self) -> None:
+        """The start failed: end the threads and remove what was created. An old file stays as it was."""
+        if self._result is not None:
+            return
+        self._order.break_off()
+        self._end_threads()
+        self._part.close()
+        _unlink(self._part.path)
+        self._result = []
+
+    def submit(self, job: PageJob) -> None:
+        """Take the next frame, in the order of capture. Never blocks; the caller's ring bounds how many wait.
+
+        Raises ValueError for an image of another shape or type. After an error it does nothing.
+        """
+        if job.image.shape != self._shape or job.image.dtype != np.uint8:
+            raise ValueError(f'this recording takes uint8 images of shape {self._shape}, '
+                             f'got {job.image.dtype} {job.image.shape}')
+        if self._error is not None or self._result is not None:
+            return
+        self._chooser.arrived()
+        job.page = self._submitted
+        self._submitted += 1
+        self._work.put((job.page, job))
+
+    def finish(self, describe: Describe) -> List[Path]:
+        """Write what was submitted, describe and close the last file, and return all files. Blocks.
+
+        describe: gets the last file's PartInfo and returns its annotations, names to JSON values ('report',
+        'settings', 'metadata', 'camera', …); ``totals`` is complete then but for the description itself.
+        No page at all: a TIFF cannot be empty, so the file is removed and the list is empty.
+        Raises RecordingFileError when anything could not be written; what had been written remains readable.
+        """
+        if self._result is not None:
+            return self._result
+        self._order.close(self._submitted)
+        self._end_threads()
+        self._result = []
+        if self._error is not None:
+            self._rescue()
+            raise self._as_file_error(self._error)
+        if self._part.pages == 0:
+            self._part.close()
+            _unlink(self._part.path)
+            return self._result
+        self._finish_last(describe)
+        if self._overwrite:
+            self._remove_older_parts()
+        self._result = list(self._files)
+        return self._result
+
+    def _finish_last(self, describe: Describe) -> None:
+        self._count_bytes()
+        failure: Optional[BaseException] = None
+        annotations: Mapping[str, Any] = {}
+        info = self._info(self._part, last=True)
+        try:
+            annotations = describe(info)
+        except Exception as error:
+            failure = error               # raised once the recording is safe
+        try:
+            self._part.finish(info, annotations)
+        except Exception as error:
+            self._part.close()
+            raise self._as_file_error(error) from error
+        self._count_bytes()
+        if failure is not None:
+            raise failure
+
+    def _end_threads(self) -> None:
+        for _ in self._compressors:
+            self._work.put(None)
+        for thread in (*self._compressors, self._appender):
+            if thread.ident is not None:
+                thread.join()
+        self._syncer.close()
+
+    # ------------------------------------------------------------------ the compressors
+
+    def _compress(self) -> None:
+        encoder = PageEncoder(*self._size)
+        while True:
+            item = self._work.get()
+            if item is None:
+                return
+            if self._error is None:
+                try:
+                    self._order.put(item[0], self._encode(encoder, *item))
+                except BaseException as error:   # noqa: B036 (whatever it is, the recording must hear of it)
+                    self._fail(error)
+            del item      # the thread must not hold the last job's slot while it waits
+
+    def _encode(self, encoder: PageEncoder, number: int, job: PageJob) -> _Encoded:
+        waiting = self._work.qsize()
+        backlog = waiting / max(self._submitted - self.totals.pages, 1)
+        effort = self._chooser.choose(job.image, backlog)
+        cpu, wall = time.thread_time(), time.perf_counter()
+        strip = encoder.encode(job.image, effort)
+        length = sum(memoryview(buffer).nbytes for buffer in strip)
+        self._chooser.spent(effort, length / job.image.nbytes, time.thread_time() - cpu, time.perf_counter() - wall)
+        part, page = divmod(number, self._split) if self._split else (0, number)
+        text, crc = seal_text(open_text(page, part, job.record, effort), strip_crc(strip))
+        job.effort, job.nbytes = effort, length
+        return _Encoded(job, FinishedPage(EncodedPage(strip, length, text), job.record, effort, crc))
+
+    # ------------------------------------------------------------------ the appender
+
+    def _append_all(self) -> None:
+        try:
+            while True:
+                batch = self._order.take(MAX_BATCH)
+                if not batch:
+                    break
+                while batch:
+                    room = self._split - self.totals.pages % self._split if self._split else len(batch)
+                    self._append(batch[:room])
+                    batch = batch[room:]
+        except BaseException as error:   # noqa: B036 (whatever it is, the recording must hear of it)
+            self._fail(error)
+        if self._error is not None:
+            self._on_error(self._as_file_error(self._error))
+
+    def _append(self, batch: Sequence[_Encoded]) -> None:
+        """Write pages that all belong to one part."""
+        if self._split and self._part.pages == self._split:
+            self._begin_part()
+        if self._error is not None:
+            return
+        self._part.append([encoded.page for encoded in batch])
+        written_ns = time.monotonic_ns()
+        jobs = [encoded.job for encoded in batch]
+        for job in jobs:
+            job.written_ns = written_ns
+            self.totals.effort[job.effort] = self.totals.effort.get(job.effort, 0) + 1
+            self.totals.raw_bytes += job.image.nbytes
+            self.totals.strip_bytes += job.nbytes
+        self.totals.pages += len(jobs)
+        self._count_bytes()
+        self._syncer.touched()
+        self._on_written(jobs)
+
+    def _begin_part(self) -> None:
+        number = self._part.number + 1
+        path = part_path(self._path, number)
+        if self._overwrite:
+            _unlink(path)
+        part = RecordingPart(path, number, self.totals.pages, self._layout, self._size)
+        self._closed_bytes += self._part.nbytes
+        self._files.append(path)
+        self._part = part
+        self._syncer.turn_to(part)
+
+    # ------------------------------------------------------------------ the sync thread
+
+    def _finish_full_part(self, part: RecordingPart) -> None:
+        sync_folder(self._path)       # the name of the part that follows it
+        info = self._info(part, last=False)
+        annotations = self._describe_part(info) if self._describe_part else {}
+        before = part.nbytes
+        part.finish(info, annotations)
+        with self._error_lock:
+            self._closed_bytes += part.nbytes - before
+
+    # ------------------------------------------------------------------ all of them
+
+    def _fail(self, error: BaseException) -> None:
+        with self._error_lock:
+            if self._error is not None:
+                return
+            self._error = error
+        self._order.break_off()
+
+    def _as_file_error(self, error: BaseException) -> BaseException:
+        if isinstance(error, RecordingFileError) or not isinstance(error, Exception):
+            return error
+        if isinstance(error, OSError):
+            return file_error(self._path, 'cannot be written', error)
+        wrapped = RecordingFileError(f'{self._path} cannot be written: {type(error).__name__}: {error}; what was '
+                                     'recorded before remains readable')
+        wrapped.__cause__ = error
+        return wrapped
+
+    def _rescue(self) -> None:
+        """Make what was written before the error reachable, as far as the disk still lets us."""
+        for part in (*self._syncer.take_full(), self._part):
+            try:
+                part.rescue()
+            except OSError as error:
+                log.warning('%s: its last pages could not be linked (%s); ppr repair may still find them',
+                            part.path, error)
+            part.close()
+
+    def _count_bytes(self) -> None:
+        self.totals.file_bytes = self._closed_bytes + self._part.nbytes
+
+    def _info(self, part: RecordingPart, last: bool) -> PartInfo:
+        return PartInfo(part.number, part_path(self._path, part.number), self._path.name, part.first_page, part.pages,
+                        last, tuple(self._files[:part.number + 1]))
+
+    # ------------------------------------------------------------------ the files
+
+    def _create_first(self) -> RecordingPart:
+        refuse_fat(self._path)
+        self._refuse_existing()
+        created = self._path
+        if self._overwrite and os.path.lexists(self._path):
+            if not self._path.is_file():
+                raise RecordingFileError(f'{self._path} is not an ordinary file and will not be overwritten; '
+                                         'choose another name')
+            self._path = self._path.resolve()     # what a link points to is replaced, not the link
+            created = self._path.with_name(f'.ppr-{os.getpid()}-{time.time_ns():x}.tif')
+        part = RecordingPart(created, 0, 0, self._layout, self._size)
+        sync_folder(created)
+        self._files = [self._path]
+        return part
+
+    def _refuse_existing(self) -> None:
+        if self._overwrite or not self._split:
+            return
+        try:
+            others = parts_on_disk(self._path)
+        except OSError as error:
+            raise file_error(self._path.parent, 'cannot be read', error) from error
+        if others:
+            raise RecordingFileError(f'{others[0][1]} exists already, and split_frames={self._split} would need that '
+                                     'name; choose another name, or pass overwrite=True')
+
+    def _remove_older_parts(self) -> None:
+        """Parts of the recording that was overwritten, where it had more than the new one."""
+        from .reader import is_part
+        for number, path in parts_on_disk(self._path):
+            if number >= len(self._files) and is_part(path, number):
+                log.info('removing %s, a part of the overwritten recording', path)
+                _unlink(path)
+
+
+def _unlink(path: Path) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise file_error(path, 'cannot be removed', error) from error

@@ -1,0 +1,133 @@
+"""What joins the sink's threads: pages put back in order, and the thread that syncs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import Callable, Deque, Dict, Generic, List, Optional, TypeVar
+
+from .part import RecordingPart
+
+__all__ = ['InOrder', 'Syncer']
+
+T = TypeVar('T')
+
+
+class InOrder(Generic[T]):
+    """Items that come in any order, with their numbers, and are taken in the order of these."""
+
+    def __init__(self) -> None:
+        self._cond = threading.Condition()
+        self._items: Dict[int, T] = {}
+        self._next = 0
+        self._end: Optional[int] = None
+        self._broken = False
+
+    def put(self, number: int, item: T) -> None:
+        with self._cond:
+            self._items[number] = item
+            if number == self._next:
+                self._cond.notify_all()
+
+    def take(self, limit: int) -> List[T]:
+        """Up to ``limit`` items that follow one another; blocks for the first. [] at the end, or once broken."""
+        with self._cond:
+            while self._next not in self._items and self._next != self._end and not self._broken:
+                self._cond.wait()
+            taken: List[T] = []
+            while self._next in self._items and len(taken) < limit and not self._broken:
+                taken.append(self._items.pop(self._next))
+                self._next += 1
+            return taken
+
+    def close(self, end: int) -> None:
+        """No number from ``end`` on will come."""
+        with self._cond:
+            self._end = end
+            self._cond.notify_all()
+
+    def break_off(self) -> None:
+        """Let go of everything; whoever waits in ``take`` gets []."""
+        with self._cond:
+            self._broken = True
+            self._items.clear()
+            self._cond.notify_all()
+
+
+class Syncer:
+    """The thread that makes the current part durable every ``interval_s``, and finishes the parts before it.
+
+    finish_part: called in this thread with a part that is full. fail: called with what went wrong; the thread
+    then ends.
+    """
+
+    def __init__(self, part: RecordingPart, interval_s: float, finish_part: Callable[[RecordingPart], None],
+                 fail: Callable[[BaseException], None]) -> None:
+        self._cond = threading.Condition()
+        self._part = part
+        self._full: Deque[RecordingPart] = deque()
+        self._interval_s = interval_s
+        self._finish_part = finish_part
+        self._fail = fail
+        self._due = 0.0          # the first pages are synced at once: from then on the file can be opened
+        self._closing = False
+        self.thread = threading.Thread(target=self._run, name='ppr-sync', daemon=True)
+
+    def touched(self) -> None:
+        """The current part has pages to sync."""
+        with self._cond:
+            self._cond.notify()
+
+    def turn_to(self, part: RecordingPart) -> None:
+        """The current part is full; ``part`` takes its place."""
+        with self._cond:
+            self._full.append(self._part)
+            self._part = part
+            self._cond.notify()
+
+    def close(self) -> None:
+        """Finish the full parts, then end. Blocks."""
+        with self._cond:
+            self._closing = True
+            self._cond.notify()
+        if self.thread.ident is not None:
+            self.thread.join()
+
+    def take_full(self) -> List[RecordingPart]:
+        """After ``close``: full parts that were not finished because something failed before."""
+        with self._cond:
+            left = list(self._full)
+            self._full.clear()
+            return left
+
+    def _run(self) -> None:
+        try:
+            while True:
+                part, full = self._next_task()
+                if part is None:
+                    return
+                if full:
+                    self._finish_part(part)
+                    with self._cond:
+                        self._full.popleft()
+                else:
+                    self._due = time.monotonic() + self._interval_s
+                    part.sync()
+        except BaseException as error:   # noqa: B036 (whatever it is, the recording must hear of it)
+            self._fail(error)
+
+    def _next_task(self) -> 'tuple[Optional[RecordingPart], bool]':
+        """The part to work on, and whether it is full; None to end. Blocks until there is something to do."""
+        with self._cond:
+            while True:
+                if self._full:
+                    return self._full[0], True
+                if self._closing:
+                    return None, False
+                wait_s = None
+                if self._part.unlinked_pages:
+                    wait_s = self._due - time.monotonic()
+                    if wait_s <= 0:
+                        return self._part, False
+                self._cond.wait(wait_s)
