@@ -260,6 +260,8 @@ class CallbackPort(_Side):
         self._owner_pid: Optional[int] = None
         self._draining = False
         self._feeding = False
+        self._finished = False
+        self._everything_sent = False
 
     def put(self, obj: Any, block: bool = True, timeout: Optional[float] = None) -> None:
         super().put(obj)
@@ -280,22 +282,28 @@ class CallbackPort(_Side):
             self._outbound.wait_empty(cancelled=lambda: not self._feeder.running)
 
     def finish(self, timeout: float = 5.0) -> bool:
-        """Send what is left, say that this was all, and close. Harmless when called twice.
+        """Send what is left, say that this was all, and close. Harmless when called twice; both answer the same.
 
         Blocks up to ``timeout`` seconds; less when the script's process has gone. True: everything was sent.
         """
+        if not self._finished:
+            self._finished = True
+            self._everything_sent = self._finish(timeout)
+        return self._everything_sent
+
+    def _finish(self, timeout: float) -> bool:
         self.close()
         self._start_feeding()
         self._outbound.close_input()
-        finished = self._feeder.join(timeout)
-        if not finished:
+        in_time = self._feeder.join(timeout)
+        if not in_time:
             self._feeder.cancel()
             self._feeder.join(1.0)
         self._drain.cancel()
         self._drain.join(1.0)
-        everything = finished and not len(self._outbound)
+        unsent = len(self._outbound)
         self._outbound.clear()
-        return everything
+        return in_time and not unsent
 
     def _send(self, message: bytes) -> None:
         self._start_feeding()
