@@ -77,8 +77,8 @@ class PageLayout:
         if compressed:
             tags.insert(0, (254, _LONG, 1, bytes(8)))                                   # NewSubfileType
             tags.append((317, _SHORT, 1, struct.pack('<Q', 2)))                         # Predictor: horizontal
-        self._template = (struct.pack('<Q', len(tags)) + b''.join(struct.pack('<HHQ', *tag[:3]) + tag[3] for tag in tags)
-                          + bytes(8))
+        entries = b''.join(struct.pack('<HHQ', *tag[:3]) + tag[3] for tag in tags)
+        self._template = struct.pack('<Q', len(tags)) + entries + bytes(8)
         self.size = len(self._template)
         numbers = [tag[0] for tag in tags]
         self._text_at, self._strip_at, self._length_at = (8 + 20 * numbers.index(number) for number in (270, 273, 279))

@@ -178,13 +178,19 @@ class _Sampler:
         sample = self._rows_of(image)
         trials: List[Trial] = []
         for effort in candidates:
-            started = time.thread_time()
-            nbytes = sum(len(part) for part in self._encoder.encode(sample, effort))
-            seconds = (time.thread_time() - started) * self._scale
-            trials.append(Trial(effort, nbytes / sample.nbytes, seconds))
-            if seconds > limit_s and effort.startswith('deflate'):
+            nbytes, seconds = self._timed(sample, effort)
+            if seconds < 0.002:
+                # A single short run tells more of cold caches than of the effort.
+                seconds = min(seconds, self._timed(sample, effort)[1])
+            trials.append(Trial(effort, nbytes / sample.nbytes, seconds * self._scale))
+            if trials[-1].seconds > limit_s and effort.startswith('deflate'):
                 break
         return trials
+
+    def _timed(self, sample: np.ndarray, effort: str) -> Tuple[int, float]:
+        started = time.thread_time()
+        nbytes = sum(len(part) for part in self._encoder.encode(sample, effort))
+        return nbytes, time.thread_time() - started
 
     def _rows_of(self, image: np.ndarray) -> np.ndarray:
         last = self._height - self._rows

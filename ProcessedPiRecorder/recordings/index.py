@@ -86,14 +86,14 @@ class BlockHeader(NamedTuple):
     """What stands before a block's records."""
 
     first_page: int
-    count: int
+    pages: int
     previous: int
     crc32: int
 
     @property
     def size(self) -> int:
         """Bytes of the whole block."""
-        return BLOCK_HEADER_SIZE + self.count * _RECORD.size
+        return BLOCK_HEADER_SIZE + self.pages * _RECORD.size
 
 
 def parse_block_header(data: bytes) -> BlockHeader:

@@ -39,7 +39,7 @@ class PageRecord(NamedTuple):
         cb_ms: how long the callback took, ms; None without one.
     """
 
-    index: int
+    index: int               # type: ignore[assignment]   # hides tuple.index, which nobody misses here
     time_ns: int
     sensor_ns: Optional[int] = None
     host_ns: int = 0

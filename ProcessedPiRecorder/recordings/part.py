@@ -49,7 +49,8 @@ class RecordingPart:
     Created exclusively. Raises RecordingFileError.
     """
 
-    def __init__(self, path: Path, number: int, first_page: int, layout: PageLayout, shape: Tuple[int, int, int]) -> None:
+    def __init__(self, path: Path, number: int, first_page: int, layout: PageLayout,
+                 shape: Tuple[int, int, int]) -> None:
         self.number = number
         self.first_page = first_page
         self._shape = shape

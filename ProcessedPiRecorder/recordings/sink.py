@@ -126,7 +126,7 @@ class PageSink:
         self._part = self._create_first()
         threads = threads or len(os.sched_getaffinity(0))
         self._chooser = EffortChooser(level, height, width, channels, threads, fill, waits)
-        self._work: 'SimpleQueue[Optional[Tuple[int, PageJob]]]' = SimpleQueue()
+        self._work: SimpleQueue[Optional[Tuple[int, PageJob]]] = SimpleQueue()
         self._order: InOrder[_Encoded] = InOrder()
         self._syncer = Syncer(self._part, sync_interval_s, self._finish_full_part, self._fail)
         self._compressors = [threading.Thread(target=self._compress, name=f'ppr-compress-{number}', daemon=True)

@@ -117,7 +117,7 @@ class Syncer:
         except BaseException as error:   # noqa: B036 (whatever it is, the recording must hear of it)
             self._fail(error)
 
-    def _next_task(self) -> 'tuple[Optional[RecordingPart], bool]':
+    def _next_task(self) -> tuple[Optional[RecordingPart], bool]:
         """The part to work on, and whether it is full; None to end. Blocks until there is something to do."""
         with self._cond:
             while True:

@@ -1,0 +1,158 @@
+"""Reading IFDs of a BigTIFF with every offset and length checked against the file's size."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+from typing import Dict, NamedTuple, Tuple
+
+from ..errors import RecordingFormatError
+from .bigtiff import HEADER_SIZE
+from .decoder import MAX_DEFLATE_RATIO
+
+__all__ = ['FileBytes', 'Ifd', 'PageShape', 'read_header', 'read_ifd', 'shape_of']
+
+MAX_TAGS = 64             # ours have 16
+MAX_TEXT = 1 << 30
+MAX_SIDE = 1 << 16
+MAX_PAGE_BYTES = 1 << 31
+
+_TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 16: 8}
+_WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC, _TEXT = 256, 257, 258, 259, 262, 270
+_STRIP_OFFSET, _SAMPLES, _ROWS, _STRIP_LENGTH, _PLANAR, _PREDICTOR = 273, 277, 278, 279, 284, 317
+
+
+class FileBytes:
+    """Bounded reads from an open file; they never go beyond its end. Raises RecordingFormatError."""
+
+    def __init__(self, path: Path, fd: int) -> None:
+        self.path = path
+        self.fd = fd
+        self.size = os.fstat(fd).st_size
+
+    def read(self, offset: int, length: int, what: str) -> bytes:
+        """Exactly ``length`` bytes."""
+        if offset < 0 or length < 0 or offset + length > self.size:
+            raise self.damaged(f'its {what} would lie at {offset}+{length}, beyond its {self.size} bytes')
+        pieces = []
+        while length > 0:
+            piece = os.pread(self.fd, min(length, 1 << 30), offset)
+            if not piece:
+                raise self.damaged(f'it became shorter while its {what} was read')
+            pieces.append(piece)
+            offset += len(piece)
+            length -= len(piece)
+        return pieces[0] if len(pieces) == 1 else b''.join(pieces)
+
+    def damaged(self, why: str) -> RecordingFormatError:
+        return RecordingFormatError(f'{self.path} is not a readable recording: {why}; if it was cut off, try:  '
+                                    'ppr repair')
+
+
+class PageShape(NamedTuple):
+    """What all pages of a recording share."""
+
+    height: int
+    width: int
+    channels: int
+    compressed: bool
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one page's pixels."""
+        return self.height * self.width * self.channels
+
+
+class Ifd(NamedTuple):
+    """One page's IFD: where its pieces are, and the values of its short tags."""
+
+    offset: int
+    next: int
+    strip_offset: int
+    strip_length: int
+    text_offset: int
+    text_length: int      # without the final NUL
+    values: Dict[int, Tuple[int, ...]]
+
+
+def read_header(file: FileBytes) -> int:
+    """The offset of the first IFD. Raises RecordingFormatError when this is no little-endian BigTIFF."""
+    if file.size < HEADER_SIZE:
+        raise file.damaged(f'it has only {file.size} bytes')
+    order, version, size, zero, first = struct.unpack('<2sHHHQ', file.read(0, HEADER_SIZE, 'header'))
+    if (order, version, size, zero) != (b'II', 43, 8, 0):
+        raise RecordingFormatError(f'{file.path} is not a little-endian BigTIFF file, so it is no recording of '
+                                   'ProcessedPiRecorder; open it with a general image reader')
+    return int(first)
+
+
+def read_ifd(file: FileBytes, offset: int) -> Ifd:
+    """The IFD at ``offset``. Raises RecordingFormatError."""
+    count, = struct.unpack('<Q', file.read(offset, 8, 'IFD'))
+    if not 0 < count <= MAX_TAGS:
+        raise file.damaged(f'the IFD at {offset} claims {count} tags')
+    data = file.read(offset + 8, 20 * count + 8, 'IFD')
+    values: Dict[int, Tuple[int, ...]] = {}
+    text = (0, 0)
+    for number in range(count):
+        tag, kind, length, raw = struct.unpack_from('<HHQ8s', data, 20 * number)
+        if tag == _TEXT:
+            text = _text_place(file, kind, length, raw, offset + 8 + 20 * number + 12)
+        elif kind in _TYPE_SIZES and 0 < length * _TYPE_SIZES[kind] <= 8:
+            values[tag] = _numbers(kind, length, raw)
+    next_ifd, = struct.unpack_from('<Q', data, 20 * count)
+    return Ifd(offset, next_ifd, _one(file, values, _STRIP_OFFSET), _one(file, values, _STRIP_LENGTH), *text, values)
+
+
+def shape_of(file: FileBytes, ifd: Ifd) -> PageShape:
+    """Size and encoding of a page. Raises RecordingFormatError when it is not as recordings are."""
+    values = ifd.values
+    height, width = _one(file, values, _LENGTH), _one(file, values, _WIDTH)
+    channels = _one(file, values, _SAMPLES)
+    compression = _one(file, values, _COMPRESSION)
+    as_ours = (channels in (1, 3) and values.get(_BITS) == (8,) * channels and compression in (1, 8)
+               and values.get(_PHOTOMETRIC) == ((2,) if channels == 3 else (1,))
+               and values.get(_ROWS) == (height,) and values.get(_PLANAR, (1,)) == (1,)
+               and values.get(_PREDICTOR, (1,)) == ((2,) if compression == 8 else (1,)))
+    if not as_ours:
+        raise RecordingFormatError(f'{file.path} is a TIFF, but its pages are not laid out as those of a recording; '
+                                   'open it with a general TIFF reader')
+    shape = PageShape(height, width, channels, compression == 8)
+    if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE and shape.nbytes <= MAX_PAGE_BYTES):
+        raise file.damaged(f'its pages would have {width} x {height} pixels')
+    check_strip(file, shape, ifd.strip_offset, ifd.strip_length)
+    return shape
+
+
+def check_strip(file: FileBytes, shape: PageShape, offset: int, length: int) -> None:
+    """Raises RecordingFormatError when a strip does not lie in the file or cannot hold a page."""
+    if offset < HEADER_SIZE or offset + length > file.size:
+        raise file.damaged(f'a strip would lie at {offset}+{length}, beyond its {file.size} bytes')
+    can_hold = length * MAX_DEFLATE_RATIO + MAX_DEFLATE_RATIO >= shape.nbytes if shape.compressed \
+        else length == shape.nbytes
+    if not can_hold:
+        raise file.damaged(f'a strip of {length} bytes cannot hold a page of {shape.nbytes}')
+
+
+def _text_place(file: FileBytes, kind: int, length: int, raw: bytes, inline_at: int) -> Tuple[int, int]:
+    if kind != 2 or not 0 < length <= MAX_TEXT:
+        raise file.damaged(f'a page description claims {length} bytes')
+    offset = inline_at if length <= 8 else struct.unpack('<Q', raw)[0]
+    if offset + length > file.size:
+        raise file.damaged(f'a page description would lie at {offset}+{length}, beyond its {file.size} bytes')
+    return offset, length - 1
+
+
+def _numbers(kind: int, length: int, raw: bytes) -> Tuple[int, ...]:
+    if kind == 5:
+        return struct.unpack('<2I', raw)
+    code = {1: 'B', 2: 'B', 3: 'H', 4: 'I', 16: 'Q'}[kind]
+    return struct.unpack_from(f'<{length}{code}', raw)
+
+
+def _one(file: FileBytes, values: Dict[int, Tuple[int, ...]], tag: int) -> int:
+    numbers = values.get(tag, ())
+    if len(numbers) != 1:
+        raise file.damaged(f'a page lacks TIFF tag {tag}')
+    return numbers[0]
