@@ -1,5 +1,21 @@
-"""Record Raspberry Pi cameras at high rates through a computer-vision callback, without a dropped frame."""
+"""Record Raspberry Pi cameras at high rates through a computer-vision callback, without a dropped frame.
 
+::
+
+    from ProcessedPiRecorder import ProcessedPiRecorder as ppr
+
+    rec = ppr('trial.tif', framerate=60, rec_length=10, callback=find_faces, cb_type='3Proc')
+    report = rec.recordVid()
+    print(report.complete)
+"""
+
+from . import errors
 from ._version import __version__
+from .errors import RecorderError
+from .frame import Frame, left, right
+from .recorder import ProcessedPiRecorder, Status
+from .report import Report
+from .settings import Settings
 
-__all__ = ['__version__']
+__all__ = ['Frame', 'ProcessedPiRecorder', 'RecorderError', 'Report', 'Settings', 'Status', '__version__', 'errors',
+           'left', 'right']

@@ -59,7 +59,7 @@ class Settings:
     ring_frames: Optional[int] = None
     ring_mb: Optional[float] = None       # MB (10**6 bytes)
     cb_delivery: str = 'every'
-    cb_timeout: Optional[float] = None    # seconds a call; None = half of what the ring bridges, at most 1 s
+    cb_timeout: Optional[float] = None    # seconds a call may take before it counts as hung; None = 10
     cb_start_timeout: float = 60.0        # seconds for __enter__ and for the first call, each
     camera_timeout: float = 10.0          # seconds without a frame until the camera counts as stalled
     record: str = 'returned'

@@ -43,8 +43,6 @@ class Stat(enum.IntEnum):
     FIRST_NS = 2             # originating time of the first frame
     LAST_NS = 3              # … and of the newest
     HOST_OFFSET_NS = 4       # UTC - CLOCK_MONOTONIC, fixed at the start
-    PREVIOUS_NS = 5          # Hz_buffer frames back, for the live rate
-    PREVIOUS_COUNT = 6
     # written by the writer
     RECEIVED = 16
     WRITTEN = 17

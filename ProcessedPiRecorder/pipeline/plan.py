@@ -1,0 +1,45 @@
+"""What every process of one recording is told at its birth, and the time that each may take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from ..cameras.base import Camera, CameraRequest
+from ..settings import Settings
+
+__all__ = ['CAMERA_OPEN_TIMEOUT_S', 'LOSS_REASONS', 'Plan']
+
+CAMERA_OPEN_TIMEOUT_S = 30.0
+#: How long a camera may take to hand over the frame it is at when the recording is to stop.
+STOP_GRACE_S = 2.0
+#: How long the file may take to be finished without any sign of progress. A slow SD card with much unwritten data
+#: is slow, not dead.
+FINISH_TIMEOUT_S = 300.0
+#: How long the callback's process may take to hand over the results that it still holds.
+FLUSH_TIMEOUT_S = 60.0
+#: How often a callback's process is started again, with a pause that doubles each time.
+CALLBACK_RESTARTS = 5
+RESTART_PAUSE_S = 0.1
+
+#: A loss travels on a link by its place in this list.
+LOSS_REASONS = ('camera gap', 'ring full', 'camera error', 'stall', 'source broke off', 'unpaired', 'process died',
+                'other')
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One recording, as its processes know it."""
+
+    settings: Settings
+    camera: Camera
+    start_method: str
+    tif_path: Optional[Path]
+
+    @property
+    def request(self) -> CameraRequest:
+        """What is asked of the camera."""
+        settings = self.settings
+        return CameraRequest(settings.x_resolution, settings.y_resolution, settings.scale_factor, settings.framerate,
+                             settings.pixel_format, settings.stereo, settings.camera_controls)

@@ -1,0 +1,369 @@
+"""The reader process: takes every frame from the camera into the ring, numbers it, times it, finds what is missing.
+
+Its main thread does nothing but that. A second thread listens to the keeper, takes clock anchors and notices a
+camera that has gone silent; it sleeps in between.
+"""
+
+from __future__ import annotations
+
+import collections
+import logging
+import os
+import threading
+import time
+from typing import Any, Deque, Dict, List, NamedTuple, Optional
+
+import numpy as np
+
+from ..cameras.base import Camera, FrameSink, Granted, Stamp, recorded_size
+from ..errors import CameraError, CameraStalledError
+from .channel import Channel, RemoteError
+from .clocks import ANCHOR_PERIOD_S, Anchors, OriginatingTime
+from .links import NOTHING, Kind, LinkReader, LinkWriter, fit_link
+from .losses import LossDetector
+from .plan import LOSS_REASONS, STOP_GRACE_S, Plan
+from .ring import Ring, Stat
+from .stamps import Stamper
+
+__all__ = ['ReaderArguments', 'reader_main']
+
+log = logging.getLogger(__name__)
+
+
+class ReaderArguments(NamedTuple):
+    """The reader's ends of its links."""
+
+    frames_fd: int       # to the writer
+    free_fd: int         # from the writer
+
+
+class _PendingLoss:
+    """Losses next to each other, for the same reason, told as one."""
+
+    def __init__(self, index: int, count: int, time_ns: int, reason: str) -> None:
+        self.index, self.count, self.time_ns, self.reason = index, count, time_ns, reason
+
+
+class RingSink(FrameSink):
+    """The camera's way into the ring. Used by one thread at a time, in the reader process."""
+
+    def __init__(self, plan: Plan, granted: Granted, ring: Ring, frames: LinkWriter, free: LinkReader) -> None:
+        settings = plan.settings
+        self.stopping = False
+        self.stopped = ''                       # why, once it is known
+        self.last_host_ns = time.monotonic_ns()
+        self.waiting_since_ns: Optional[int] = None     # while a source that waits is held by a full ring
+        self.details: Dict[int, str] = {}       # loss index -> more about it
+        self.defects: List[str] = []
+        self._ring, self._frames, self._free_link = ring, frames, free
+        self._free: Deque[int] = collections.deque(range(ring.layout.slots))
+        self._slot: Optional[int] = None
+        self._waits = granted.waits
+        self._spare = np.empty(ring.layout.shape, np.uint8)
+        self._resize = granted.frame_shape != ring.layout.shape
+        self._camera_image = np.empty(granted.frame_shape, np.uint8) if self._resize else None
+        self._wake_read, self._wake_write = os.pipe()
+        period_ns = round(1e9 / granted.framerate) if granted.framerate else None
+        self._detector = LossDetector(granted.loss_detection, period_ns)
+        self._period_ns = period_ns or 0
+        self.times = OriginatingTime(granted.clock_base)
+        self._length_ns = round(settings.rec_length * 1e9)
+        self._begin_ns: Optional[int] = None
+        self._elapsed_ns = 0
+        self._next_index = 0
+        self._last_time_ns = NOTHING
+        self._pending: Optional[_PendingLoss] = None
+        self._lost = 0
+        self._captured = 0
+        ring.stats[Stat.HOST_OFFSET_NS] = self.times.host_offset_ns
+        wanted = settings.timestamp or settings.report_Hz or settings.monitor_qs
+        self._stamper = Stamper(settings.timestamp, settings.report_Hz, settings.monitor_qs, settings.Hz_buffer,
+                                ring.layout.shape[0], ring.layout.shape[1]) if wanted else None
+
+    # -- for the camera
+
+    def slot(self) -> np.ndarray:
+        if self._slot is None:
+            self._slot = self._take_slot()
+        if self._camera_image is not None:
+            return self._camera_image
+        return self._spare if self._slot is None else self._ring.slots[self._slot]
+
+    def commit(self, stamp: Stamp) -> None:
+        host_ns = time.monotonic_ns()
+        self.last_host_ns = host_ns
+        if self.stopping:
+            return
+        missing = self._detector.see(stamp, host_ns)
+        if self._past_the_end(stamp, host_ns, missing):
+            return
+        if missing:
+            self._lose(missing, self._gap_reason())
+        time_ns = self.times.of(stamp.sensor_ns, host_ns)
+        if self._slot is None:
+            self._lose(1, 'ring full')
+        else:
+            self._pass_on(self._slot, time_ns, stamp.sensor_ns, host_ns)
+            self._slot = None
+        self._last_time_ns = time_ns
+
+    def lost(self, count: int, reason: str, sensor_ns: Optional[int] = None, detail: str = '') -> None:
+        if detail:
+            self.details[self._next_index] = detail
+            self.defects.append(f'{reason}: {detail}')
+        elif not count:
+            self.defects.append(reason)
+        if count:
+            self._detector.reported(count)
+            self._lose(count, reason)
+
+    # -- for the reader
+
+    @property
+    def clock_defects(self) -> Dict[str, int]:
+        """How often the camera's clock or its evidence of losses failed."""
+        return {'not_increasing': self._detector.defects, 'losses_unseen': self._detector.unseen,
+                'moved_times': self.times.moved}
+
+    def stop(self, reason: str) -> None:
+        """No more frames; wakes a source that waits for room. From any thread."""
+        if not self.stopping:
+            self.stopped = self.stopped or reason
+            self.stopping = True
+            os.write(self._wake_write, b'x')
+
+    def end(self) -> None:
+        """Tell the writer of what is still untold, and that nothing follows."""
+        self._tell_losses()
+        self._frames.send(Kind.END)
+
+    # -- inside
+
+    def _take_slot(self) -> Optional[int]:
+        self._collect()
+        if self._waits and not self._free:
+            self.waiting_since_ns = time.monotonic_ns()
+            while not self._free and not self.stopping:
+                self._free_link.wait(None, self._wake_read)
+                self._collect()
+            self.waiting_since_ns = None
+            self.last_host_ns = time.monotonic_ns()       # the camera was not silent: it was not asked
+        return self._free.popleft() if self._free else None
+
+    def _collect(self) -> None:
+        for record in self._free_link.receive():
+            self._free.append(record.slot)
+        if self._free_link.ended:
+            raise BrokenPipeError('the writer process is gone')
+
+    def _past_the_end(self, stamp: Stamp, host_ns: int, missing: int) -> bool:
+        """Whether this frame lies beyond rec_length; losses before the end are then still counted."""
+        now_ns = host_ns if stamp.sensor_ns is None else stamp.sensor_ns
+        if self._begin_ns is None:
+            self._begin_ns = now_ns
+        before_ns, self._elapsed_ns = self._elapsed_ns, now_ns - self._begin_ns
+        if not self._length_ns or not self._begin_ns <= now_ns:
+            return False
+        # Half a period of tolerance: the frame *at* rec_length is already the next second's first.
+        limit_ns = self._length_ns - self._period_ns // 2
+        if self._elapsed_ns < limit_ns:
+            return False
+        step_ns = (self._elapsed_ns - before_ns) / (missing + 1)
+        inside = sum(before_ns + step_ns * (place + 1) < limit_ns for place in range(min(missing, 1_000_000)))
+        if inside:
+            self._lose(inside, self._gap_reason())
+        self.stop('rec_length')
+        return True
+
+    def _gap_reason(self) -> str:
+        return 'stall' if self._detector.is_stall(self._detector.last_gap_ns) else 'camera gap'
+
+    def _pass_on(self, slot: int, time_ns: int, sensor_ns: Optional[int], host_ns: int) -> None:
+        image = self._ring.slots[slot]
+        if self._resize:
+            import cv2
+            cv2.resize(self._camera_image, (image.shape[1], image.shape[0]), dst=image,
+                       interpolation=cv2.INTER_AREA)
+        stats = self._ring.stats
+        if self._stamper is not None:
+            self._stamper.stamp(image, time_ns, host_ns, {
+                'ring': int(stats[Stat.IN_USE]), 'callback': int(stats[Stat.CALLBACK_QUEUE]),
+                'write': int(stats[Stat.WRITE_QUEUE])})
+        if self._pending is not None:
+            self._tell_losses()
+        self._frames.send(Kind.FRAME, slot, self._next_index, time_ns,
+                          NOTHING if sensor_ns is None else sensor_ns, host_ns)
+        self._next_index += 1
+        self._captured += 1
+        if self._captured == 1:
+            stats[Stat.FIRST_NS] = time_ns
+        stats[Stat.LAST_NS] = time_ns
+        stats[Stat.CAPTURED] = self._captured
+
+    def _lose(self, count: int, reason: str) -> None:
+        pending = self._pending
+        if pending is not None and pending.reason == reason and self._next_index not in self.details:
+            pending.count += count
+        else:
+            self._tell_losses()
+            self._pending = _PendingLoss(self._next_index, count, self._last_time_ns, reason)
+        self._next_index += count
+        self._lost += count
+        self._ring.stats[Stat.LOST] = self._lost
+
+    def _tell_losses(self) -> None:
+        if self._pending is not None:
+            loss, self._pending = self._pending, None
+            known = loss.reason if loss.reason in LOSS_REASONS else 'other'
+            if known == 'other':
+                self.details.setdefault(loss.index, loss.reason)
+            self._frames.send(Kind.LOST, 0, loss.index, loss.count, loss.time_ns, LOSS_REASONS.index(known))
+
+
+class _Reader:
+    """The reader process while it records."""
+
+    def __init__(self, channel: Channel, plan: Plan, camera: Camera, granted: Granted, sink: RingSink) -> None:
+        self._channel, self._plan, self._camera, self._granted, self._sink = channel, plan, camera, granted, sink
+        self._anchors = Anchors()
+        self._ending = threading.Lock()
+        self._ended = False
+
+    def run(self) -> None:
+        """Record until the source ends, or is told to, or breaks."""
+        control = threading.Thread(target=self._listen, name='ppr-reader-control', daemon=True)
+        error: Optional[RemoteError] = None
+        try:
+            self._camera.start()
+            self._sink.last_host_ns = time.monotonic_ns()
+            self._channel.send('started', None)
+            control.start()
+            self._camera.stream(self._sink)
+        except BrokenPipeError:
+            self._sink.stop('the writer is gone')
+        except BaseException as raised:
+            self._sink.stop('camera error')
+            error = camera_error(raised, self._plan.camera, 'broke off')
+        self._finish('end of source', error)
+
+    def _finish(self, otherwise: str, error: Optional[RemoteError]) -> None:
+        with self._ending:
+            if self._ended:
+                return
+            self._ended = True
+        sink = self._sink
+        sink.stopping = True
+        self._anchors.take()
+        try:
+            sink.end()
+        except BrokenPipeError:
+            pass
+        self._channel.send('ended', {
+            'stopped': sink.stopped or otherwise, 'error': error, 'loss_details': sink.details,
+            'defects': sink.defects,
+            'clock': {'clock': self._granted.clock, **sink.clock_defects, **self._anchors.as_dict()},
+            'camera': _final_statistics(self._camera)})
+
+    # -- the control thread
+
+    def _listen(self) -> None:
+        self._anchors.take()
+        next_anchor = time.monotonic() + ANCHOR_PERIOD_S
+        while not self._ended:
+            if self._channel.wait(min(next_anchor - time.monotonic(), self._silence_left_s())):
+                message = self._channel.receive()
+                if message is None or message[0] == 'stop':
+                    self._sink.stop('the keeper is gone' if message is None else message[1])
+                    return self._end_by_force_after_grace()
+            if time.monotonic() >= next_anchor:
+                self._anchors.take()
+                next_anchor = time.monotonic() + ANCHOR_PERIOD_S
+            if self._silence_left_s() <= 0:
+                return self._stalled()
+
+    def _silence_left_s(self) -> float:
+        """Seconds until the camera counts as stalled."""
+        limit_s = self._plan.settings.camera_timeout
+        if self._sink.waiting_since_ns is not None:
+            return limit_s
+        return limit_s - (time.monotonic_ns() - self._sink.last_host_ns) / 1e9
+
+    def _stalled(self) -> None:
+        text = (f'the camera sent no frame for {self._plan.settings.camera_timeout:g} s and counts as stalled; '
+                'what came before is safe. Check its cable and power, or raise camera_timeout')
+        self._sink.stop('stall')
+        # The main thread hangs in the camera and cannot be woken: this thread ends the process.
+        self._finish('stall', RemoteError('CameraStalledError', text, ''))
+        os._exit(0)
+
+    def _end_by_force_after_grace(self) -> None:
+        frame_s = 3 / self._granted.framerate if self._granted.framerate else 0.0
+        deadline = time.monotonic() + max(STOP_GRACE_S, frame_s)
+        while time.monotonic() < deadline:
+            if self._channel.wait(deadline - time.monotonic()) and self._channel.receive() is None:
+                break
+        if not self._ended:
+            log.warning('the camera did not hand over its last frame in time; the reader ends without it')
+            self._finish('stopped', None)
+        time.sleep(STOP_GRACE_S)          # for camera.close() in the main thread
+        os._exit(0)
+
+
+def camera_error(raised: BaseException, camera: Any, doing: str) -> RemoteError:
+    """Whatever a camera raised, as an error of our tree."""
+    if isinstance(raised, (CameraError, CameraStalledError)):
+        return RemoteError.of(raised, 'CameraError')
+    return RemoteError.of(raised, 'CameraError', f'the camera {describe_camera(camera)} {doing}: ')
+
+
+def describe_camera(camera: Any) -> str:
+    """A camera's name for messages."""
+    return repr(camera.name or type(camera).__name__)
+
+
+def _final_statistics(camera: Camera) -> Dict[str, Any]:
+    statistics = getattr(camera, 'statistics', None)
+    if statistics is None:
+        return {}
+    try:
+        return dict(statistics())
+    except Exception:
+        log.exception('the camera could not tell its statistics')
+        return {}
+
+
+def reader_main(channel: Channel, plan: Plan, arguments: ReaderArguments) -> int:
+    """Entry of the reader process."""
+    frames, free = LinkWriter(arguments.frames_fd), LinkReader(arguments.free_fd)
+    camera = plan.camera
+    try:
+        try:
+            granted = camera.open(plan.request)
+        except BaseException as raised:
+            channel.send('error', camera_error(raised, camera, 'could not be opened'))
+            return 1
+        channel.send('granted', granted)
+        message = channel.receive()
+        if message is None or message[0] != 'ring':
+            return 0
+        layout = message[1]
+        fit_link(arguments.frames_fd, layout.slots)
+        sink = RingSink(plan, granted, Ring(message[2][0], layout), frames, free)
+        channel.send('ready', None)
+        message = channel.receive()
+        if message is not None and message[0] == 'go':
+            _Reader(channel, plan, camera, granted, sink).run()
+        return 0
+    finally:
+        frames.close()
+        try:
+            camera.close()
+        except Exception:
+            log.exception('the camera could not be closed')
+
+
+def granted_shape(plan: Plan, granted: Granted) -> 'tuple[int, ...]':
+    """Shape of the recorded frames."""
+    settings = plan.settings
+    width, height = recorded_size(granted.width, granted.height, settings.scale_factor, settings.stereo)
+    return (height, width) if granted.pixel_format == 'gray' else (height, width, 3)

@@ -1,0 +1,593 @@
+"""The recorder: the one class that a lab script needs.
+
+It checks the settings, starts the keeper and through it the reader, the writer, the callback and the display, hears
+from them in a thread of its own, and hands on what they have to say: status, results, warnings, errors, the report.
+"""
+
+from __future__ import annotations
+
+import atexit
+import collections
+import dataclasses
+import logging
+import os
+import shutil
+import signal
+import threading
+import time
+import warnings
+import weakref
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Tuple, Type
+
+from . import errors
+from .cameras import registry
+from .errors import CallbackError, RecorderError, RecorderStateError, RecordingFileError, SettingsError
+from .pipeline.cb_queue import CallbackQueue
+from .pipeline.channel import Channel, RemoteError
+from .pipeline.keeper import keeper_main
+from .pipeline.plan import Plan
+from .pipeline.processes import Child, exit_text, start_child
+from .pipeline.ring import Ring, Stat
+from .recordings.results import results_path
+from .report import Report
+from .settings import Settings
+
+__all__ = ['ProcessedPiRecorder', 'Status']
+
+log = logging.getLogger(__name__)
+
+PROGRESS_PERIOD_S = 0.5
+#: How long the end of a script waits for a recording that it left running.
+EXIT_TIMEOUT_S = 120.0
+QUEUE_DRAIN_TIMEOUT_S = 90.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """Live figures of a recording, as they stand in shared memory at this moment.
+
+    Attributes:
+        recording: False once everything is on disk. elapsed_s: since the first frame, by the frames' own times.
+        rate_hz: of captured frames, over about the last two seconds; None before there are two.
+        captured, lost, written, processed, returned, bypassed, failed, results: counts, as in the report.
+        ring_frames, ring_in_use: size of the ring, and slots in use. callback_queue, write_queue: frames waiting.
+        bytes_written: on disk. raw_bytes: the same frames before compression. disk_free_bytes: None without a file.
+    """
+
+    recording: bool
+    elapsed_s: float = 0.0
+    rate_hz: Optional[float] = None
+    captured: int = 0
+    lost: int = 0
+    written: int = 0
+    processed: int = 0
+    returned: int = 0
+    bypassed: int = 0
+    failed: int = 0
+    results: int = 0
+    ring_frames: int = 0
+    ring_in_use: int = 0
+    callback_queue: int = 0
+    write_queue: int = 0
+    bytes_written: int = 0
+    raw_bytes: int = 0
+    disk_free_bytes: Optional[int] = None
+
+
+class _Run:
+    """One recording, as the script's process knows it."""
+
+    def __init__(self, channel: Channel, keeper: Child) -> None:
+        self.channel, self.keeper = channel, keeper
+        self.ring: Optional[Ring] = None
+        self.changed = threading.Condition()
+        self.started = False
+        self.outcome: Optional[Tuple[str, Any]] = None      # ('done' | 'failed' | 'died', payload)
+        self.warnings: List[Tuple[str, str]] = []
+        self.granted: Any = None
+        self.thread: Optional[threading.Thread] = None
+        self.rates: Deque[Tuple[float, int]] = collections.deque(maxlen=64)
+
+
+class ProcessedPiRecorder:
+    """Records a camera through a callback into a losslessly compressed BigTIFF, and says what it can prove.
+
+    The arguments up to ``log_file`` may be positional, in this order; all others by name. Everything is checked
+    here, before any process starts: SettingsError says what was got, what is allowed and what to do;
+    CameraNotFoundError and RecordingFileError come from here too, when the camera's or the file's name shows it.
+
+    Args:
+        tif_path: the BigTIFF to write. Required unless ``write_vid=False``. An existing file is an error unless
+            ``overwrite=True``, and then it is replaced when the first frame has arrived, not before.
+        x_resolution, y_resolution: sensor pixels; 0 = the camera's default. With stereo x is both eyes together.
+        scale_factor: recorded size = round(resolution × scale_factor), 0 < scale_factor <= 1.
+        framerate: Hz; 0 = the camera's default.
+        rec_length: seconds; 0 = until ``stopVid()``, Ctrl-C or the end of the source.
+        display, display_proc: a live window of the captured ('camera_reader') or recorded ('file_writer') frames.
+        stereo: the camera is a StereoPi, or two cameras are given: both eyes side by side, left eye left.
+        timestamp, report_Hz, monitor_qs: burn UTC time, rate (mean over ``Hz_buffer`` frames) and all queue
+            lengths onto each frame when it is taken.
+        callback: ``callback(buffer, cb_queue) -> frame or None``. ``buffer`` is a deque of the last
+            ``buffer_length`` frames (Frame: uint8, (height, width, 3) BGR or (height, width) gray), newest last.
+            Runs in the callback process ('3Proc') or in the writer process ('2Proc').
+        cb_type: '3Proc' or '2Proc'; '3Proc' when a callback is given without it.
+        blocking: whether ``recordVid`` returns when the recording is on disk, or at once.
+        write_vid: False: callback and display only, no file.
+        tif_compression: 0 = none, 1-9 = the most effort that may be spent on Deflate.
+        buffer_length: frames in the callback's deque. Hz_buffer: frames that ``report_Hz`` averages over.
+        log_file: a CSV with one row a frame.
+        camera: 'auto' (an attached Pi camera), 'picamera', 'picamera2', 'opencv:0', a URL, a video file, a
+            recording of ours, 'synthetic', a Camera instance, or two of them with ``stereo=True``.
+        pixel_format: 'bgr' or 'gray'.
+        ring_frames, ring_mb: size of the ring that bridges slow moments; by default two seconds of frames, within
+            a quarter of the free memory.
+        cb_delivery: 'every': the callback sees every frame as long as the ring can wait for it. 'latest': it is
+            offered the newest frame when it is idle.
+        cb_timeout: seconds after which a call counts as hung (default 10). cb_start_timeout: the same for
+            ``__enter__`` and the first call. camera_timeout: seconds without a frame until the camera counts as
+            stalled.
+        record: 'returned' frames, or 'raw' ones whatever the callback returns.
+        overwrite: replace existing files. split_frames: begin a new file every so many frames; 0 = never.
+        metadata: JSON types, stored in the file. camera_controls: what this kind of camera offers.
+        progress: called with a Status every half second, in a thread of the script's process.
+        start_method: 'fork' (default) or 'spawn'.
+
+    Attributes:
+        cb_queue: what the callback puts can be read here, and the other way round.
+        recording: whether a recording is running. report: the Report of the last one, None before.
+        settings: the checked settings.
+
+    Raises (from ``recordVid``, ``wait``, ``stopVid`` or leaving ``with``, whichever comes first; once):
+        CameraError, RecordingFileError, ProcessDiedError, CallbackError, ... when the recording did not go well.
+        What was recorded is then safely on disk, and ``report`` tells how much that is.
+    """
+
+    def __init__(self, tif_path: Any = None, x_resolution: int = 0, y_resolution: int = 0, scale_factor: float = 1,
+                 framerate: float = 0, rec_length: float = 0, display: bool = True,
+                 display_proc: str = 'camera_reader', stereo: bool = False, timestamp: bool = False,
+                 report_Hz: bool = False, monitor_qs: bool = False, callback: Optional[Callable[..., Any]] = None,
+                 cb_type: Optional[str] = None, blocking: bool = True, write_vid: bool = True,
+                 tif_compression: int = 6, buffer_length: int = 1, Hz_buffer: int = 10, log_file: Any = None, *,
+                 camera: Any = 'auto', pixel_format: str = 'bgr', ring_frames: Optional[int] = None,
+                 ring_mb: Optional[float] = None, cb_delivery: str = 'every', cb_timeout: Optional[float] = None,
+                 cb_start_timeout: float = 60.0, camera_timeout: float = 10.0, record: str = 'returned',
+                 overwrite: bool = False, split_frames: int = 0, metadata: Optional[Mapping[str, Any]] = None,
+                 camera_controls: Optional[Mapping[str, Any]] = None,
+                 progress: Optional[Callable[[Status], None]] = None, start_method: Optional[str] = None) -> None:
+        self.settings = Settings(
+            tif_path=tif_path, x_resolution=x_resolution, y_resolution=y_resolution, scale_factor=scale_factor,
+            framerate=framerate, rec_length=rec_length, display=display, display_proc=display_proc, stereo=stereo,
+            timestamp=timestamp, report_Hz=report_Hz, monitor_qs=monitor_qs, callback=callback, cb_type=cb_type,
+            blocking=blocking, write_vid=write_vid, tif_compression=tif_compression, buffer_length=buffer_length,
+            Hz_buffer=Hz_buffer, log_file=log_file, camera=camera, pixel_format=pixel_format,
+            ring_frames=ring_frames, ring_mb=ring_mb, cb_delivery=cb_delivery, cb_timeout=cb_timeout,
+            cb_start_timeout=cb_start_timeout, camera_timeout=camera_timeout, record=record, overwrite=overwrite,
+            split_frames=split_frames, metadata=metadata or {}, camera_controls=camera_controls or {},
+            progress=progress, start_method=start_method)
+        self.cb_queue = CallbackQueue()
+        self.report: Optional[Report] = None
+        self._run: Optional[_Run] = None
+        self._error: Optional[BaseException] = None
+        self._lock = threading.Lock()
+        self._old_sigterm: Any = None
+        registry.check(self.settings.camera, self.settings.stereo)
+        _check_files(self.settings)
+        _check_carriage(self.settings)
+        _live.add(self)
+
+    # -- the public face
+
+    def recordVid(self) -> Optional[Report]:
+        """Start to record; with ``blocking=True`` return the report when everything is on disk, else None at once.
+
+        Blocking: Ctrl-C ends the recording and finishes the file. When ``rec_length`` is 0 that is the normal way
+        to end, and this returns; otherwise KeyboardInterrupt goes on to the script. SIGTERM finishes the file too,
+        and then ends the script.
+
+        Raises what prevented the start (nothing is left behind then), or how the recording went wrong.
+        """
+        if self.recording:
+            raise RecorderStateError('a recording is running already; call stopVid() or wait() first')
+        _check_files(self.settings)
+        self._error, self.report = None, None
+        self._catch_sigterm()
+        try:
+            self._start()
+            if not self.settings.blocking:
+                return None
+            return self._block()
+        except BaseException:
+            self._release_sigterm()
+            raise
+
+    def stopVid(self, timeout: Optional[float] = None) -> Optional[Report]:
+        """End the recording, wait until it is on disk, and return its report. Harmless when none is running.
+
+        Raises how the recording went wrong, once; TimeoutError (StartTimeoutError's kind is not meant) never:
+        with a ``timeout`` in seconds it returns None when the file is not finished by then, and it goes on.
+        """
+        self._ask_to_stop('stopVid')
+        return self.wait(timeout)
+
+    def wait(self, timeout: Optional[float] = None) -> Optional[Report]:
+        """Wait until the recording has ended and is on disk; its report, or None after ``timeout`` seconds.
+
+        Raises how the recording went wrong, once.
+        """
+        run = self._run
+        if run is not None:
+            with run.changed:
+                if not run.changed.wait_for(lambda: run.outcome is not None, timeout):
+                    return None
+            self._conclude(run)
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        return self.report
+
+    def mark(self, label: str) -> int:
+        """Store an event with the recording, on the frames' clock; returns its originating time (ns since 1970 UTC).
+
+        Raises RecorderStateError when nothing is being recorded.
+        """
+        monotonic_ns = time.monotonic_ns()
+        run = self._run
+        if run is None or run.ring is None or not self.recording:
+            raise RecorderStateError(f'mark({label!r}): nothing is being recorded; call recordVid() first '
+                                     '(with blocking=False, or mark from another thread)')
+        time_ns = monotonic_ns + int(run.ring.stats[Stat.HOST_OFFSET_NS])
+        run.channel.send('mark', {'label': str(label)[:200], 'time_ns': time_ns})
+        return time_ns
+
+    def status(self) -> Status:
+        """Live figures. Cheap, never blocks."""
+        run = self._run
+        if run is None or run.ring is None:
+            return Status(recording=self.recording)
+        return _read_status(run, self.recording, self.settings.tif_path if self.settings.write_vid else None)
+
+    @property
+    def recording(self) -> bool:
+        """Whether a recording is running; False once it is on disk."""
+        run = self._run
+        return run is not None and run.outcome is None
+
+    def close(self) -> None:
+        """Stop a running recording and finish its file; errors that nobody has seen are raised. Harmless twice."""
+        if self._run is not None or self._error is not None:
+            self.stopVid()
+        self.cb_queue.end()
+
+    def __enter__(self) -> 'ProcessedPiRecorder':
+        return self
+
+    def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
+                 traceback: Optional[TracebackType]) -> None:
+        try:
+            self.close()
+        except RecorderError:
+            if error is None:
+                raise
+            log.exception('the recording ended with an error while the script was failing already')
+
+    # -- starting
+
+    def _start(self) -> None:
+        plan, early = self._plan()
+        for category, text in early:
+            warnings.warn(text, getattr(errors, category), stacklevel=4)
+        self.cb_queue.begin()
+        method = plan.start_method
+        try:
+            # Forked before any thread of ours exists for this recording.
+            keeper = start_child('keeper', keeper_main, plan, method)
+        except OSError as error:
+            self.cb_queue.end()
+            raise RecorderError(f'the recorder\'s processes could not be started: {error}; '
+                                'end other programs, or raise the limits (ulimit -u, ulimit -n)') from error
+        run = _Run(keeper.channel, keeper)
+        self._run = run
+        run.thread = threading.Thread(target=self._listen, args=(run,), name='ppr-listen', daemon=True)
+        run.thread.start()
+        try:
+            with run.changed:
+                run.changed.wait_for(lambda: run.started or run.outcome is not None)
+        except BaseException:
+            self._ask_to_stop('interrupted')
+            self._await_end(run)
+            raise
+        if run.outcome is not None:
+            failed = not run.started
+            self._conclude(run)
+            if failed and self._error is not None:
+                error_now, self._error = self._error, None
+                raise error_now
+        self._warn(run)
+
+    def _plan(self) -> Tuple[Plan, List[Tuple[str, str]]]:
+        settings = self.settings
+        early: List[Tuple[str, str]] = []
+        if settings.display:
+            from .pipeline.display import screen_problem
+            problem = screen_problem()
+            if problem:
+                early.append(('DisplayWarning', f'no live window: {problem}'))
+                settings = _without_display(settings)
+        plan = Plan(settings=dataclasses.replace(settings, progress=None), camera=registry.resolve(settings.camera),
+                    start_method=settings.start_method or 'fork', tif_path=settings.tif_path)
+        return plan, early
+
+    def _block(self) -> Optional[Report]:
+        run = self._run
+        try:
+            return self.wait()
+        except KeyboardInterrupt:
+            assert run is not None
+            self._ask_to_stop('interrupted')
+            self._await_end(run)
+            if self.settings.rec_length:
+                raise
+            return self.wait()
+        except SystemExit:
+            assert run is not None
+            self._ask_to_stop('interrupted')
+            self._await_end(run)
+            raise
+
+    def _await_end(self, run: _Run) -> None:
+        with run.changed:
+            run.changed.wait_for(lambda: run.outcome is not None)
+        self._conclude(run)
+
+    def _ask_to_stop(self, reason: str) -> None:
+        run = self._run
+        if run is not None and run.outcome is None:
+            run.channel.send('stop', reason)
+
+    # -- the listening thread
+
+    def _listen(self, run: _Run) -> None:
+        next_progress = time.monotonic() + PROGRESS_PERIOD_S
+        while True:
+            if self.settings.progress is not None:
+                while not run.channel.wait(next_progress - time.monotonic()):
+                    self._tell_progress()
+                    next_progress = time.monotonic() + PROGRESS_PERIOD_S
+            message = run.channel.receive()
+            if message is None:
+                self._end(run, ('died', None))
+                return
+            kind, payload, fds = message
+            if kind == 'queue':
+                self.cb_queue.attach(fds[0], fds[1])
+            elif kind == 'granted':
+                run.granted = payload[1]
+                run.warnings.extend(payload[1].warnings)
+                run.ring = Ring(fds[0], payload[0])
+                run.ring.close()          # the mapping stays
+            elif kind == 'log':
+                _relog(payload)
+            elif kind == 'warning':
+                run.warnings.append(payload)
+            elif kind == 'started':
+                with run.changed:
+                    run.started = True
+                    run.changed.notify_all()
+            elif kind in ('done', 'failed'):
+                self._end(run, (kind, payload))
+                return
+
+    def _end(self, run: _Run, outcome: Tuple[str, Any]) -> None:
+        run.keeper.bury(10)
+        self.cb_queue.end()
+        if not self.cb_queue.wait_drained(QUEUE_DRAIN_TIMEOUT_S):
+            self.cb_queue.abandon()
+        run.channel.close()
+        with run.changed:
+            run.outcome = outcome
+            run.changed.notify_all()
+
+    def _tell_progress(self) -> None:
+        assert self.settings.progress is not None
+        try:
+            self.settings.progress(self.status())
+        except Exception:
+            log.exception('the progress function failed')
+
+    # -- the end
+
+    def _conclude(self, run: _Run) -> None:
+        """In the thread that asks first: make the outcome the report and the error of this recorder."""
+        with self._lock:
+            if self._run is not run or run.outcome is None:
+                return
+            self._run = None
+        if run.thread is not None:
+            run.thread.join()
+        self._release_sigterm()
+        kind, payload = run.outcome
+        if kind == 'failed':
+            self._error = payload.to_exception()
+        elif kind == 'died':
+            self._error = self._keeper_died(run)
+        else:
+            self._take_report(payload)
+        self._warn(run)
+
+    def _keeper_died(self, run: _Run) -> RecorderError:
+        stats = run.ring.stats if run.ring is not None else None
+        captured, written = (int(stats[Stat.CAPTURED]), int(stats[Stat.WRITTEN])) if stats is not None else (0, 0)
+        return errors.ProcessDiedError(
+            f'the keeper process ended unexpectedly ({exit_text(run.keeper.exitcode)}) after {captured} frames were '
+            f'captured and {written} written; the writer finishes the file on its own', 'keeper', run.keeper.exitcode,
+            captured, written)
+
+    def _take_report(self, payload: Dict[str, Any]) -> None:
+        found: List[RemoteError] = payload['errors']
+        callback_errors: List[RemoteError] = payload['callback_errors']
+        stored = payload['report']
+        self.report = Report.from_dict(stored) if stored is not None else Report(
+            complete='no', reasons=[found[0].message if found else 'the writer process died'],
+            errors=[item.message for item in found])
+        if found:
+            self._error = found[0].to_exception()
+        elif callback_errors:
+            self._error = self._callback_error(callback_errors[0])
+        if self.report.bypassed and self.settings.cb_delivery == 'every':
+            self._bypassed(self.report)
+
+    def _callback_error(self, first: RemoteError) -> CallbackError:
+        assert self.report is not None
+        count = max(1, self.report.callback_errors)
+        more = f' (and {count - 1} more failed calls)' if count > 1 else ''
+        error = CallbackError(f'{first.message}{more}; all {self.report.captured} captured frames were recorded, '
+                              'those as they came', count, self.report.callback_restarts)
+        if first.traceback:
+            error.__cause__ = errors.RemoteTraceback(first.traceback)
+        return error
+
+    def _bypassed(self, report: Report) -> None:
+        warnings.warn(f'{report.bypassed} of {report.captured} frames were recorded without passing through the '
+                      'callback, which was too slow for them; they are marked by-passed. A faster callback, a lower '
+                      "framerate or a larger ring_frames helps; cb_delivery='latest' makes it the rule",
+                      errors.CallbackBypassedWarning, stacklevel=5)
+
+    def _warn(self, run: _Run) -> None:
+        while run.warnings:
+            category, text = run.warnings.pop(0)
+            warnings.warn(text, getattr(errors, category), stacklevel=5)
+
+    # -- SIGTERM
+
+    def _catch_sigterm(self) -> None:
+        """Let SIGTERM end the script by way of SystemExit, so that files are finished; only where nobody else cares."""
+        if threading.current_thread() is threading.main_thread() and \
+                signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, _terminate)
+            self._old_sigterm = signal.SIG_DFL
+
+    def _release_sigterm(self) -> None:
+        if self._old_sigterm is None or threading.current_thread() is not threading.main_thread():
+            return
+        if signal.getsignal(signal.SIGTERM) is _terminate and \
+                not any(other.recording for other in list(_live) if other is not self):
+            signal.signal(signal.SIGTERM, self._old_sigterm)
+        self._old_sigterm = None
+
+
+def _terminate(number: int, frame: Any) -> None:
+    raise SystemExit(128 + number)
+
+
+def _without_display(settings: Settings) -> Settings:
+    # Built anew without a check: "no display, no callback, no file" is for the user to hear about, not to fail on.
+    bare = dataclasses.replace(settings)
+    object.__setattr__(bare, 'display', False)
+    return bare
+
+
+def _relog(payload: Tuple[str, int, str]) -> None:
+    """A child's log record, into this process's logging."""
+    name, level, text = payload
+    logger = logging.getLogger(name)
+    if logger.isEnabledFor(level):
+        logger.handle(logger.makeRecord(name, level, '(child process)', 0, text, (), None))
+
+
+def _read_status(run: _Run, recording: bool, path: Optional[Path]) -> Status:
+    assert run.ring is not None
+    stats = [int(value) for value in run.ring.stats[:64]]
+    now = time.monotonic()
+    run.rates.append((now, stats[Stat.CAPTURED]))
+    while len(run.rates) > 2 and now - run.rates[1][0] >= 2.0:
+        run.rates.popleft()
+    elapsed_s = (stats[Stat.LAST_NS] - stats[Stat.FIRST_NS]) / 1e9 if stats[Stat.CAPTURED] else 0.0
+    then, count = run.rates[0]
+    if now - then >= 0.5:
+        rate: Optional[float] = (stats[Stat.CAPTURED] - count) / (now - then)
+    else:
+        rate = (stats[Stat.CAPTURED] - 1) / elapsed_s if elapsed_s > 0 else None
+    free = None
+    if path is not None:
+        try:
+            free = shutil.disk_usage(path.parent).free
+        except OSError:
+            pass
+    return Status(
+        recording=recording, elapsed_s=elapsed_s, rate_hz=rate, captured=stats[Stat.CAPTURED], lost=stats[Stat.LOST],
+        written=stats[Stat.WRITTEN], processed=stats[Stat.PROCESSED], returned=stats[Stat.RETURNED],
+        bypassed=stats[Stat.BYPASSED], failed=stats[Stat.FAILED], results=stats[Stat.RESULTS],
+        ring_frames=run.ring.layout.slots, ring_in_use=stats[Stat.IN_USE], callback_queue=stats[Stat.CALLBACK_QUEUE],
+        write_queue=stats[Stat.WRITE_QUEUE], bytes_written=stats[Stat.FILE_BYTES], raw_bytes=stats[Stat.RAW_BYTES],
+        disk_free_bytes=free)
+
+
+def _check_files(settings: Settings) -> None:
+    """What the file system says now, before anything starts. The writer's own exclusive open has the last word."""
+    wanted: List[Path] = []
+    if settings.write_vid and settings.tif_path is not None:
+        wanted.append(settings.tif_path)
+        if settings.callback is not None:
+            wanted.append(results_path(settings.tif_path))
+    if settings.log_file is not None:
+        wanted.append(settings.log_file)
+    for path in wanted:
+        folder = path.parent
+        if not folder.is_dir():
+            raise RecordingFileError(f'the folder {folder} for {path.name} does not exist; make it first '
+                                     f'(mkdir -p {folder})')
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise RecordingFileError(f'the folder {folder} for {path.name} is not writable for this user; '
+                                     'choose another one, or change its owner')
+        if path.is_dir():
+            raise RecordingFileError(f'{path} is a folder; give the name of a file in it')
+        if path.exists() and not settings.overwrite:
+            raise RecordingFileError(f'{path} exists already and is not touched; choose another name, or pass '
+                                     'overwrite=True')
+
+
+def _check_carriage(settings: Settings) -> None:
+    """Under spawn the callback and the camera must be carried to their processes; find out now."""
+    if settings.start_method != 'spawn':
+        return
+    import cloudpickle
+    for name, thing in (('callback', settings.callback), ('camera', settings.camera)):
+        try:
+            cloudpickle.dumps(thing)
+        except Exception as error:
+            raise SettingsError(f'{name}={thing!r} cannot be carried to its process: {type(error).__name__}: {error}; '
+                                "open files, sockets and models in the callback's __enter__, or use "
+                                "start_method='fork'") from error
+
+
+#: All recorders of this process, for the end of the script and for forks of it.
+_live: 'weakref.WeakSet[ProcessedPiRecorder]' = weakref.WeakSet()
+
+
+@atexit.register
+def _finish_at_exit() -> None:
+    """A script that ends while it records: stop, and finish the files, within a bounded time."""
+    for recorder in list(_live):
+        if not recorder.recording:
+            continue
+        try:
+            recorder._ask_to_stop('the script ended')
+            if recorder.wait(EXIT_TIMEOUT_S) is None:
+                log.error('the recording is not finished after %g s; its processes go on and finish it', EXIT_TIMEOUT_S)
+        except RecorderError as error:
+            log.error('the recording ended with an error: %s', error)
+
+
+def _close_in_child() -> None:
+    """In any fork of this process: let go of the pipes, or their other ends would never see our end."""
+    for recorder in list(_live):
+        run = recorder._run
+        if run is not None:
+            run.channel.close()
+        recorder.cb_queue.close_fds_in_child()
+        recorder._run = None
+
+
+os.register_at_fork(after_in_child=_close_in_child)
