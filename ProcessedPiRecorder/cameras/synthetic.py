@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Deque, Iterable, List, Mapping, NoReturn, Optional, Tuple
+from typing import Any, Deque, Iterable, List, Mapping, Optional, Tuple
 
 import numpy as np
 

@@ -1,0 +1,147 @@
+"""What a video file's container says about its own completeness, read from its outer structure alone.
+
+OpenCV ends a truncated file like a whole one, and its frame count is an estimate for some containers and counts
+frames that an edit list hides in others. Layouts: ISO/IEC 14496-12 (MP4, MOV), Microsoft's RIFF and OpenDML (AVI),
+RFC 8794 and RFC 9559 (Matroska, WebM).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass
+from typing import BinaryIO, Iterator, List, Optional, Tuple
+
+__all__ = ['Container', 'inspect']
+
+MAX_BOXES = 100_000
+NESTED = (b'moov', b'trak', b'edts', b'mdia')
+
+
+@dataclass(frozen=True)
+class Container:
+    """Attributes:
+        kind: 'mp4', 'avi', 'matroska' or '' for any other.
+        exact_count: its declared frame count was counted, not computed from duration and rate.
+        missing_bytes: how far its declared structure reaches beyond the end of the file; 0: it is whole.
+        hidden_s: seconds at the start that an edit list may hide, though their frames are counted.
+    """
+
+    kind: str = ''
+    exact_count: bool = False
+    missing_bytes: int = 0
+    hidden_s: float = 0.0
+
+
+def inspect(path: str) -> Container:
+    """Read the outer structure of the file at ``path``. Never raises on its content; OSError if it cannot be read."""
+    with open(path, 'rb') as file:
+        size = os.fstat(file.fileno()).st_size
+        head = file.read(12)
+        if head[4:8] in (b'ftyp', b'moov', b'mdat', b'free', b'skip', b'wide'):
+            return _mp4(file, size)
+        if head[:4] == b'RIFF' and head[8:12] == b'AVI ':
+            return _avi(file, size)
+        if head[:4] == b'\x1a\x45\xdf\xa3':
+            return Container('matroska', missing_bytes=_matroska(file, size))
+    return Container()
+
+
+def _mp4(file: BinaryIO, size: int) -> Container:
+    beyond, fragmented, scales, hidden = 0, False, [], []   # type: Tuple[int, bool, List[int], List[int]]
+    for kind, start, end in _boxes(file, 0, size):
+        beyond = max(beyond, end - size)
+        if kind == b'mvex':
+            fragmented = True
+        elif kind == b'mdhd':
+            scales.append(_timescale(file, start))
+        elif kind == b'elst':
+            hidden.append(_first_media_time(file, start))
+    # Which track is the picture does not matter: an edit list only widens what is taken for harmless.
+    hidden_s = max(hidden, default=0) / min((scale for scale in scales if scale), default=1)
+    return Container('mp4', not fragmented, beyond, hidden_s)
+
+
+def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[Tuple[bytes, int, int]]:
+    """(type, start of payload, end) of every box, going into those that hold tracks."""
+    todo = [(start, end)]
+    for _ in range(MAX_BOXES):
+        while todo and todo[-1][0] + 8 > todo[-1][1]:
+            todo.pop()
+        if not todo:
+            return
+        at, limit = todo.pop()
+        file.seek(at)
+        head = file.read(16)
+        if len(head) < 8:
+            continue
+        length, kind = struct.unpack('>I4s', head[:8])
+        payload = at + 8
+        if length == 1 and len(head) == 16:
+            length, payload = struct.unpack('>Q', head[8:])[0], at + 16
+        elif length == 0:       # to the end of the file
+            length = limit - at
+        if length < payload - at or not kind.strip().isalnum():
+            continue
+        yield kind, payload, at + length
+        todo.append((at + length, limit))
+        if kind in NESTED or kind == b'moof':
+            todo.append((payload, min(at + length, limit)))
+
+
+def _timescale(file: BinaryIO, payload: int) -> int:
+    version = _unpack(file, payload, '>B') or 0
+    return _unpack(file, payload + (20 if version == 1 else 12), '>I') or 0
+
+
+def _first_media_time(file: BinaryIO, payload: int) -> int:
+    version = _unpack(file, payload, '>B')
+    count = min(_unpack(file, payload + 4, '>I') or 0, 16)
+    entry, offset, form = (20, 8, '>q') if version == 1 else (12, 4, '>i')
+    times = (_unpack(file, payload + 8 + number * entry + offset, form) or 0 for number in range(count))
+    return max(0, next((time for time in times if time >= 0), 0))      # -1 is an empty edit: a pause, nothing hidden
+
+
+def _unpack(file: BinaryIO, at: int, form: str) -> Optional[int]:
+    file.seek(at)
+    raw = file.read(struct.calcsize(form))
+    return struct.unpack(form, raw)[0] if len(raw) == struct.calcsize(form) else None
+
+
+def _avi(file: BinaryIO, size: int) -> Container:
+    """A chain of RIFF chunks; files beyond 1 GB have several."""
+    at = 0
+    while at + 12 <= size:
+        file.seek(at)
+        tag, length, form = struct.unpack('<4sI4s', file.read(12))
+        if tag != b'RIFF' or form not in (b'AVI ', b'AVIX'):
+            break
+        at += 8 + length + length % 2
+    return Container('avi', True, max(0, at - size - 1) if at > size + 1 else 0)
+
+
+def _matroska(file: BinaryIO, size: int) -> int:
+    """Bytes of the Segment that lie beyond the end of the file."""
+    at = 0
+    for _ in range(64):
+        file.seek(at)
+        raw = file.read(12)
+        if len(raw) < 2 or not raw[0]:
+            return 0
+        id_length = 9 - raw[0].bit_length()
+        length, used = _variable_size(raw[id_length:])
+        if length is None:      # unknown: a live recording, which may end anywhere
+            return 0
+        payload = at + id_length + used
+        if raw[:4] == b'\x18\x53\x80\x67':
+            return max(0, payload + length - size)
+        at = payload + length
+    return 0
+
+
+def _variable_size(raw: bytes) -> Tuple[Optional[int], int]:
+    if not raw or not raw[0]:
+        return None, 0
+    used = 9 - raw[0].bit_length()
+    value = int.from_bytes(raw[:used], 'big') & ((1 << 7 * used) - 1)
+    return (None if value == (1 << 7 * used) - 1 or len(raw) < used else value), used
