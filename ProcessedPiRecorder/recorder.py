@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -277,7 +278,7 @@ class ProcessedPiRecorder:
     def _start(self) -> None:
         plan, early = self._plan()
         for category, text in early:
-            warnings.warn(text, getattr(errors, category), stacklevel=4)
+            _warn_script(text, getattr(errors, category))
         self.cb_queue.begin()
         method = plan.start_method
         try:
@@ -431,6 +432,10 @@ class ProcessedPiRecorder:
         self.report = Report.from_dict(stored) if stored is not None else Report(
             complete='no', reasons=[found[0].message if found else 'the writer process died'],
             errors=[item.message for item in found])
+        # What the callback said after the file was closed is missing in the stored report.
+        late = [item.message for item in callback_errors if item.message not in self.report.errors]
+        if late:
+            self.report = dataclasses.replace(self.report, errors=[*self.report.errors, *late])
         if found:
             self._error = found[0].to_exception()
         elif callback_errors:
@@ -443,21 +448,21 @@ class ProcessedPiRecorder:
         count = max(1, self.report.callback_errors)
         more = f' (and {count - 1} more failed calls)' if count > 1 else ''
         error = CallbackError(f'{first.message}{more}; all {self.report.captured} captured frames were recorded, '
-                              'those as they came', count, self.report.callback_restarts)
+                              'the ones it failed on as they came', count, self.report.callback_restarts)
         if first.traceback:
             error.__cause__ = errors.RemoteTraceback(first.traceback)
         return error
 
     def _bypassed(self, report: Report) -> None:
-        warnings.warn(f'{report.bypassed} of {report.captured} frames were recorded without passing through the '
-                      'callback, which was too slow for them; they are marked by-passed. A faster callback, a lower '
-                      "framerate or a larger ring_frames helps; cb_delivery='latest' makes it the rule",
-                      errors.CallbackBypassedWarning, stacklevel=5)
+        _warn_script(f'{report.bypassed} of {report.captured} frames were recorded without passing through the callback, '
+                     'which had no time for them; they are marked by-passed. A faster callback, a lower framerate or '
+                     "a larger ring_frames helps; cb_delivery='latest' makes it the rule",
+                     errors.CallbackBypassedWarning)
 
     def _warn(self, run: _Run) -> None:
         while run.warnings:
             category, text = run.warnings.pop(0)
-            warnings.warn(text, getattr(errors, category), stacklevel=5)
+            _warn_script(text, getattr(errors, category))
 
     # -- SIGTERM
 
@@ -475,6 +480,15 @@ class ProcessedPiRecorder:
                 not any(other.recording for other in list(_live) if other is not self):
             signal.signal(signal.SIGTERM, self._old_sigterm)
         self._old_sigterm = None
+
+
+def _warn_script(text: str, category: Type[Warning]) -> None:
+    """Warn at the line of the user's script that called us, however deep we are."""
+    level, frame = 1, sys._getframe()
+    package = os.path.dirname(__file__) + os.sep
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, category, stacklevel=level)
 
 
 def _terminate(number: int, frame: Any) -> None:

@@ -85,8 +85,8 @@ class CallbackRunner:
         try:
             while self._answer_batch():
                 pass
-            self._leave()
-            self._answers.send(Kind.END, generation=self._generation)
+            failures = self._leave()
+            self._answers.send(Kind.END, a=failures, generation=self._generation)
         except BrokenPipeError:
             pass                           # the writer is gone: nobody waits for an answer
         finally:
@@ -142,11 +142,14 @@ class CallbackRunner:
             self._told += 1
             self._tell('cb_error', error)
 
-    def _leave(self) -> None:
+    def _leave(self) -> int:
+        """Leave a context-managed callback; returns how many failures that was."""
         try:
             self._stack.close()
+            return 0
         except BaseException as error:
-            self._tell('cb_exit_error', RemoteError.of(error, 'CallbackError', "the callback's __exit__ failed: "))
+            self._tell('cb_error', RemoteError.of(error, 'CallbackError', "the callback's __exit__ failed: "))
+            return 1
 
     # -- results
 

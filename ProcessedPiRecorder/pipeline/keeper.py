@@ -349,8 +349,6 @@ class Keeper:
             self._callback_errors.append(error)
             self._tell('writer', 'cb_error', error.message)
 
-    _on_cb_exit_error = _on_cb_error
-
     def _on_cb_hung(self, child: Child, news: Tuple[int, RemoteError]) -> None:
         generation, error = news
         self._callback_errors.append(error)

@@ -78,7 +78,7 @@ class Lane:
         self.ended = False                 # it has said that nothing follows
         self._end_sent = False
         self._answered = 0                 # by this generation
-        self._stuck = False                # '2Proc': hung, and cannot be killed
+        self.stuck = False                # '2Proc': hung, and cannot be killed
         self._last_done_ns = 0
         self._buried: Dict[int, Deque[Held]] = {}
         self._offers: Optional[LinkWriter] = None
@@ -93,14 +93,14 @@ class Lane:
 
     def hung_for(self, now_ns: int) -> Optional[float]:
         """Seconds that the present call has taken beyond what it may, or None."""
-        if not self.offered or self._stuck or not self.connected:
+        if not self.offered or self.stuck or not self.connected:
             return None
         over_ns = now_ns - self._call_begun_ns() - self._limit_ns()
         return over_ns / 1e9 if over_ns >= 0 else None
 
     def time_left_s(self, now_ns: int) -> Optional[float]:
         """Seconds until the present call counts as hung; None when there is none."""
-        if not self.offered or self._stuck or not self.connected:
+        if not self.offered or self.stuck or not self.connected:
             return None
         return max(0.0, (self._call_begun_ns() + self._limit_ns() - now_ns) / 1e9)
 
@@ -115,7 +115,7 @@ class Lane:
         self._resolve(self.offered[0], 'failed')
         self._ledger.callback_errors += 1
         if self._revivable:
-            self._stuck = True
+            self.stuck = True
             for held in self.offered:
                 self._resolve(held, 'by-passed')
         else:
@@ -163,7 +163,7 @@ class Lane:
 
     def pump(self, in_use: int) -> None:
         """By-pass what must, offer what can be offered; ``in_use`` slots of the ring are taken."""
-        if self.hopeless or self._stuck:
+        if self.hopeless or self.stuck:
             while self.waiting:
                 self._resolve(self.waiting.popleft(), 'by-passed')
         elif self._may_bypass:
@@ -182,7 +182,7 @@ class Lane:
 
     def _can_offer(self) -> bool:
         depth = DEPTH if self._every else 1
-        return (self.connected and not self._stuck and not self._end_sent and len(self.offered) < depth
+        return (self.connected and not self.stuck and not self._end_sent and len(self.offered) < depth
                 and (not self._use_outputs or bool(self._outputs)))
 
     def _offer(self, held: Held) -> None:
@@ -203,12 +203,13 @@ class Lane:
         for record in self.answers.receive():
             if record.kind == Kind.END:
                 self.ended = True
+                self._ledger.callback_errors += record.a
             elif record.kind == Kind.DONE and self.offered and record.a == self.offered[0].index:
                 self._answer(self.offered.popleft(), record)
 
     def _answer(self, held: Held, record: Record) -> None:
         self._answered += 1
-        self._stuck = False
+        self.stuck = False
         self._last_done_ns = record.d
         held.callback_ms = (record.d - record.c) / 1e6
         self._ledger.callback_latency.add(record.c - held.host_ns)
@@ -257,7 +258,7 @@ class Lane:
     def idle(self) -> bool:
         """Whether nothing waits for the callback, and it has ended or will never come."""
         undecided = self.waiting or any(not held.status for held in self.offered)
-        return not undecided and (self.ended or self.hopeless or self._stuck or not self.connected)
+        return not undecided and (self.ended or self.hopeless or self.stuck or not self.connected)
 
     @property
     def length(self) -> int:

@@ -29,7 +29,7 @@ from .display_feed import DisplayFeed
 from .lane import Held, Lane
 from .ledger import Ledger
 from .links import NOTHING, Kind, LinkReader, LinkWriter, Record, fit_link
-from .plan import LOSS_REASONS, Plan
+from .plan import FLUSH_TIMEOUT_S, LOSS_REASONS, Plan
 from .ring import Ring, Stat
 
 __all__ = ['WriterArguments', 'writer_main']
@@ -115,6 +115,11 @@ class Hub:
         """The start failed: leave nothing behind."""
         if self._sink is not None:
             self._sink.discard()
+
+    @property
+    def callback_hangs(self) -> bool:
+        """Whether a '2Proc' callback is in a call that does not return."""
+        return self._lane is not None and self._lane.stuck
 
     # -- the loop
 
@@ -435,8 +440,8 @@ class Hub:
         return report
 
 
-def _start_inner_callback(hub: Hub, channel: Channel, plan: Plan, ring: Ring,
-                          arguments: WriterArguments) -> Optional[CallbackRunner]:
+def _start_inner_callback(channel: Channel, plan: Plan, ring: Ring,
+                          arguments: WriterArguments) -> Optional[threading.Thread]:
     """'2Proc': the callback in a thread of this process."""
     if arguments.inner is None:
         return None
@@ -454,11 +459,12 @@ def _start_inner_callback(hub: Hub, channel: Channel, plan: Plan, ring: Ring,
             entered.set()
         runner.run()
 
-    threading.Thread(target=live, name='ppr-callback', daemon=True).start()
+    thread = threading.Thread(target=live, name='ppr-callback', daemon=True)
+    thread.start()
     entered.wait()
     if failure:
         raise failure[0]
-    return runner
+    return thread
 
 
 def writer_main(channel: Channel, plan: Plan, arguments: WriterArguments) -> int:
@@ -474,7 +480,7 @@ def writer_main(channel: Channel, plan: Plan, arguments: WriterArguments) -> int
         channel.send('error', RemoteError.of(error, 'RecordingFileError', 'the file could not be started: '))
         return 1
     try:
-        _start_inner_callback(hub, channel, plan, ring, arguments)
+        inner = _start_inner_callback(channel, plan, ring, arguments)
     except BaseException as error:
         hub.discard()
         channel.send('error', RemoteError.of(error, 'CallbackError', "the callback's __enter__ failed: "))
@@ -488,12 +494,6 @@ def writer_main(channel: Channel, plan: Plan, arguments: WriterArguments) -> int
         hub.connect(arguments.offers_fd, arguments.answers_fd, 1)
     hub.run()
     hub.finish()
-    _wait_for_inner(plan)
+    if inner is not None and not hub.callback_hangs:
+        inner.join(FLUSH_TIMEOUT_S)        # it hands over the results that it still holds
     return 0
-
-
-def _wait_for_inner(plan: Plan) -> None:
-    """'2Proc': let the callback's thread hand over its results, unless it is hung."""
-    for thread in threading.enumerate():
-        if thread.name == 'ppr-callback':
-            thread.join(plan.settings.cb_start_timeout)
