@@ -134,6 +134,7 @@ class BigTiffAppender:
         self._group: Optional[_Group] = None
         self._link_at = FIRST_IFD_AT     # the field that will lead to the next group
         self._first_places: List[PagePlace] = []
+        self._sync_failed = False
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         except FileExistsError:
@@ -179,6 +180,10 @@ class BigTiffAppender:
 
     def sync(self) -> None:
         """Make everything written so far durable, then link it. Blocks until the disk has it."""
+        if self._sync_failed:
+            raise RecordingFileError(f'{self.path} could not be synced to the disk before; what came after the last '
+                                     'sync is not safe')
+        self._sync_failed = True         # until the opposite is proven
         with self._lock:
             group, self._group = self._group, None
         try:
@@ -190,6 +195,7 @@ class BigTiffAppender:
             self._write_link(self._link_at, group.first_ifd)
             self._link_at = group.last_next_at
             self.linked_pages += group.pages
+        self._sync_failed = False
 
     def finish(self, first_text: bytes) -> None:
         """Give page 0 a new IFD with ``first_text`` as its description, make it the file's first, and close.
@@ -210,8 +216,15 @@ class BigTiffAppender:
         self.close()
 
     def rescue(self) -> None:
-        """After a failed write: cut off the torn end and link what is whole. Raises when that fails too."""
-        os.ftruncate(self._fd, self.end)
+        """After a failed write: cut off the torn end and link what is whole.
+
+        Raises RecordingFileError when that fails too, or when it was a sync that failed.
+        """
+        if not self._sync_failed:
+            try:
+                os.ftruncate(self._fd, self.end)
+            except OSError as error:
+                raise file_error(self.path, 'cannot be cut to its whole pages', error) from error
         self.sync()
         self.sync()      # the link itself
 
@@ -266,18 +279,17 @@ def write_all(fd: int, buffers: Sequence[Any], offset: int) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Make the name of a new file durable."""
+    """Make the name of a new file durable, where the system allows it."""
     try:
         fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
     except OSError as error:
-        raise file_error(path.parent, 'cannot be opened', error) from error
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        # Some network and FUSE file systems know no fsync of a folder; the file itself is synced all the same.
+        # A folder may be writable but not readable, and some network and FUSE file systems know no fsync of a
+        # folder; the file itself is synced all the same.
         log.debug('the folder %s cannot be synced: %s', path.parent, error)
-    finally:
-        os.close(fd)
 
 
 def refuse_fat(path: Path) -> None:

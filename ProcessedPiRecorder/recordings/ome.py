@@ -117,9 +117,9 @@ def parse_annotations(xml: bytes) -> Optional[Dict[str, Any]]:
 
     Raises RecordingFormatError when it is no XML, or annotations of ours are damaged.
     """
-    if b'<!' in xml:
-        # Entities in a document type could blow up while they are read; we write none.
-        raise RecordingFormatError('the OME-XML holds a document type or other declaration, which a recording '
+    if b'<!' in xml or b'\0' in xml or not xml.isascii():
+        # Entities in a document type could blow up while they are read, and other encodings could hide one.
+        raise RecordingFormatError('the OME-XML is not plain ASCII, or holds a declaration, which a recording '
                                    'never does; open the file with a general TIFF reader')
     try:
         root = ElementTree.fromstring(xml)

@@ -68,7 +68,7 @@ class RecordingFile:
         self.annotations: Dict[str, Any] = {}
         if self._page0_text.startswith(b'<'):
             self._read_annotations()
-        parse_text(self._page0_text)
+        parse_text(self._page0_text)     # raises when the pages are not ours
         self.finished = bool(self.annotations)
 
     def _read_annotations(self) -> None:
@@ -166,8 +166,8 @@ class RecordingFile:
         facts: Mapping[str, Any] = self.annotations['file']
         pages, offsets = facts.get('pages'), facts.get('index')
         # Each page takes far more room than its record, so this bounds what the blocks can claim.
-        sensible = isinstance(offsets, list) and type(pages) is int and 0 < pages * INDEX_DTYPE.itemsize <= self._file.size
-        if not sensible:
+        if type(pages) is not int or not isinstance(offsets, list) \
+                or not 0 < pages * INDEX_DTYPE.itemsize <= self._file.size:
             raise self._file.damaged('its annotation on the page index makes no sense')
         blocks: List[np.ndarray] = []
         found = 0

@@ -118,7 +118,7 @@ class PageSink:
         self._on_written, self._on_error = on_written, on_error
         self._describe_part = describe_part
         self._error: Optional[BaseException] = None
-        self._error_lock = threading.Lock()
+        self._lock = threading.Lock()     # guards _error and _closed_bytes
         self._result: Optional[List[Path]] = None
         self._submitted = 0
         self._closed_bytes = 0            # of the parts before the current one
@@ -210,7 +210,7 @@ class PageSink:
         try:
             self._part.finish(info, annotations)
         except Exception as error:
-            self._part.close()
+            self._rescue()
             raise self._as_file_error(error) from error
         self._count_bytes()
         if failure is not None:
@@ -294,7 +294,8 @@ class PageSink:
         if self._overwrite:
             _unlink(path)
         part = RecordingPart(path, number, self.totals.pages, self._layout, self._size)
-        self._closed_bytes += self._part.nbytes
+        with self._lock:
+            self._closed_bytes += self._part.nbytes
         self._files.append(path)
         self._part = part
         self._syncer.turn_to(part)
@@ -307,13 +308,13 @@ class PageSink:
         annotations = self._describe_part(info) if self._describe_part else {}
         before = part.nbytes
         part.finish(info, annotations)
-        with self._error_lock:
+        with self._lock:
             self._closed_bytes += part.nbytes - before
 
     # ------------------------------------------------------------------ all of them
 
     def _fail(self, error: BaseException) -> None:
-        with self._error_lock:
+        with self._lock:
             if self._error is not None:
                 return
             self._error = error

@@ -1,0 +1,211 @@
+"""Strips and efforts: what the encoder writes is ordinary Deflate, and the chooser chooses as it says."""
+
+from __future__ import annotations
+
+import time
+import zlib
+
+import numpy as np
+import pytest
+
+from ProcessedPiRecorder.errors import RecordingFormatError
+from ProcessedPiRecorder.recordings import decoder, encoder
+from ProcessedPiRecorder.recordings.decoder import decode_strip
+from ProcessedPiRecorder.recordings.effort import EffortChooser, Trial, best_trial, next_pressure
+from ProcessedPiRecorder.recordings.encoder import EFFORTS, PageEncoder, ladder
+
+SIZES = [(1, 1), (3, 5), (1283, 7), (7, 1283), (48, 64)]
+
+
+def noise(height: int, width: int, channels: int, seed: int = 0, sigma: float = 2.5) -> np.ndarray:
+    shape = (height, width) if channels == 1 else (height, width, channels)
+    return np.clip(np.random.default_rng(seed).normal(100, sigma, shape), 0, 255).astype(np.uint8)
+
+
+def flat(height: int, width: int, channels: int) -> np.ndarray:
+    image = np.full((height, width) if channels == 1 else (height, width, channels), 20, np.uint8)
+    image[height // 4:height // 2, width // 3:width // 2] = 200
+    return image
+
+
+def strip_of(image: np.ndarray, effort: str) -> bytes:
+    channels = 1 if image.ndim == 2 else 3
+    parts = PageEncoder(image.shape[0], image.shape[1], channels).encode(image, effort)
+    return b''.join(bytes(memoryview(part).cast('B')) for part in parts)
+
+
+def predicted_by_the_book(image: np.ndarray) -> bytes:
+    """TIFF 6.0, section 14, the slow way."""
+    rgb = image[..., None] if image.ndim == 2 else image[..., ::-1]
+    out = rgb.astype(np.int16)
+    out[:, 1:] -= rgb[:, :-1]
+    return (out % 256).astype(np.uint8).tobytes()
+
+
+@pytest.mark.parametrize('effort', EFFORTS[1:])
+@pytest.mark.parametrize('channels', [1, 3])
+def test_a_strip_is_zlib_of_the_predicted_rgb_pixels(effort: str, channels: int) -> None:
+    for size in SIZES:
+        image = noise(*size, channels)
+        assert zlib.decompress(strip_of(image, effort)) == predicted_by_the_book(image)
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_without_compression_a_strip_is_the_rgb_pixels(channels: int) -> None:
+    for size in SIZES:
+        image = noise(*size, channels)
+        assert strip_of(image, 'none') == (image if channels == 1 else image[..., ::-1]).tobytes()
+
+
+@pytest.mark.parametrize('codec', ['zlib', 'zlib_ng'])
+@pytest.mark.parametrize('effort', ['none', 'stored', 'huffman', 'rle', 'deflate-2', 'deflate-9'])
+def test_both_codecs_read_what_both_write(monkeypatch: pytest.MonkeyPatch, codec: str, effort: str) -> None:
+    module = zlib if codec == 'zlib' else pytest.importorskip('zlib_ng.zlib_ng')
+    monkeypatch.setattr(encoder, 'codec', module)
+    image = noise(31, 17, 3)
+    strip = strip_of(image, effort)
+    for reading in {zlib, decoder.codec}:
+        monkeypatch.setattr(decoder, 'codec', reading)
+        for order in ('bgr', 'rgb'):
+            pixels = decode_strip(strip, 31, 17, 3, effort != 'none', order)
+            np.testing.assert_array_equal(pixels, image if order == 'bgr' else image[..., ::-1])
+
+
+def test_an_encoder_reuses_its_scratch_without_mixing_pages() -> None:
+    pages = PageEncoder(20, 30, 3)
+    images = [noise(20, 30, 3, seed) for seed in range(4)]
+    for compressed, effort in ((True, 'huffman'), (False, 'none')):
+        strips = [pages.encode(image, effort) for image in images]
+        for image, strip in zip(images, strips):
+            raw = b''.join(bytes(memoryview(part).cast('B')) for part in strip)
+            np.testing.assert_array_equal(decode_strip(raw, 20, 30, 3, compressed, 'bgr'), image)
+
+
+def test_views_that_are_not_contiguous_are_encoded_too() -> None:
+    image = noise(20, 60, 1)[:, ::2]
+    for effort in ('none', 'huffman'):
+        np.testing.assert_array_equal(decode_strip(strip_of(image, effort), 20, 30, 1, effort != 'none', 'bgr'), image)
+
+
+def test_a_wrong_image_is_refused() -> None:
+    with pytest.raises(ValueError, match='expected a uint8 image of shape'):
+        PageEncoder(4, 4, 3).encode(np.zeros((4, 4), np.uint8), 'huffman')
+    with pytest.raises(ValueError, match='got uint16'):
+        PageEncoder(4, 4, 1).encode(np.zeros((4, 4), np.uint16), 'huffman')
+
+
+def test_a_damaged_strip_is_refused_and_never_grows() -> None:
+    good = strip_of(noise(16, 16, 1), 'deflate-6')
+    bomb = zlib.compress(bytes(50_000_000))
+    for strip in (b'', good[:-1], good[:20], b'\0' * len(good), bomb, zlib.compress(b'too short')):
+        with pytest.raises(RecordingFormatError, match='damaged'):
+            decode_strip(strip, 16, 16, 1, True, 'bgr')
+    with pytest.raises(RecordingFormatError, match='255 bytes of pixels where 256'):
+        decode_strip(bytes(255), 16, 16, 1, False, 'bgr')
+
+
+def test_decoding_into_an_array_of_the_caller() -> None:
+    image = noise(16, 24, 3)
+    out = np.empty_like(image)
+    assert decode_strip(strip_of(image, 'rle'), 16, 24, 3, True, 'bgr', out) is out
+    np.testing.assert_array_equal(out, image)
+    with pytest.raises(ValueError, match='C-contiguous uint8'):
+        decode_strip(strip_of(image, 'rle'), 16, 24, 3, True, 'bgr', np.empty((24, 16, 3), np.uint8))
+
+
+def test_the_ladder_ends_where_the_user_says() -> None:
+    assert ladder(0) == ('none',)
+    assert ladder(1) == ('stored', 'huffman', 'rle')
+    assert ladder(6)[-1] == 'deflate-6'
+    assert all(effort in EFFORTS for level in range(10) for effort in ladder(level))
+
+
+# ---------------------------------------------------------------------- which effort
+
+TRIALS = [Trial('stored', 1.0, 0.0005), Trial('huffman', 0.49, 0.005), Trial('rle', 0.488, 0.01),
+          Trial('deflate-6', 0.40, 0.2)]
+
+
+@pytest.mark.parametrize(('affordable_s', 'effort'), [
+    (1.0, 'deflate-6'), (0.1, 'huffman'), (0.006, 'huffman'), (0.001, 'stored'), (0.0, 'stored')])
+def test_the_best_that_can_be_afforded_and_is_worth_it(affordable_s: float, effort: str) -> None:
+    assert best_trial(TRIALS, affordable_s).effort == effort
+
+
+def test_pressure_rises_at_once_and_falls_late() -> None:
+    pressure, course = 0, []
+    for fill in (0.4, 0.51, 0.8, 0.7, 0.59, 0.45, 0.36, 0.34, 0.9, 0.1, 0.1):
+        pressure = next_pressure(pressure, fill)
+        course.append(pressure)
+    assert course == [0, 1, 2, 2, 1, 1, 1, 0, 2, 1, 0]
+
+
+def chooser_for(level: int, image: np.ndarray, fill: float = 0.0, waits: bool = True) -> EffortChooser:
+    channels = 1 if image.ndim == 2 else 3
+    return EffortChooser(level, image.shape[0], image.shape[1], channels, 2, lambda: fill, waits)
+
+
+def test_noise_gets_huffman_and_a_drawing_a_match_finder() -> None:
+    image = noise(480, 640, 3)
+    assert chooser_for(6, image).choose(image, 0.0) in ('huffman', 'rle')
+    image = flat(480, 640, 3)
+    assert chooser_for(6, image).choose(image, 0.0) not in ('stored', 'huffman')
+    assert chooser_for(1, image).choose(image, 0.0) == 'rle'
+
+
+def test_what_cannot_be_compressed_is_stored() -> None:
+    image = np.random.default_rng(1).integers(0, 256, (480, 640, 3), np.uint8)
+    assert chooser_for(9, image).choose(image, 0.0) == 'stored'
+
+
+def test_level_0_is_no_compression_for_every_page() -> None:
+    image = noise(8, 8, 1)
+    assert {chooser_for(0, image, fill=1.0).choose(image, 1.0) for _ in range(100)} == {'none'}
+
+
+def test_pressure_counts_only_when_encoding_is_what_falls_behind() -> None:
+    image = noise(240, 320, 1)
+    full = chooser_for(6, image, fill=0.9, waits=False)
+    assert full.choose(image, 0.9) == 'stored'
+    assert full.choose(image, 0.0) != 'none'            # falls by a step ...
+    assert full.choose(image, 0.0) in ('huffman', 'rle')    # ... and another
+    assert chooser_for(6, image, fill=0.9, waits=True).choose(image, 0.9) in ('huffman', 'rle')
+
+
+def test_half_full_takes_the_fastest_that_compresses() -> None:
+    image = noise(480, 640, 3)
+    assert chooser_for(9, image, fill=0.6, waits=False).choose(image, 0.9) in ('huffman', 'rle')
+
+
+def test_frames_that_come_too_fast_are_stored() -> None:
+    image = noise(480, 640, 3)
+    chooser = chooser_for(9, image, waits=False)
+    for _ in range(20):
+        chooser.arrived()                               # microseconds apart
+    assert chooser.choose(image, 0.0) == 'stored'
+
+
+def test_a_change_of_scene_is_noticed_before_the_next_sample_is_due() -> None:
+    noisy, drawing = noise(240, 320, 1), flat(240, 320, 1)
+    chooser = chooser_for(6, noisy)
+    first = chooser.choose(noisy, 0.0)
+    chooser.spent(first, 0.45, 0.001, 0.001)
+    assert chooser.choose(drawing, 0.0) == first
+    chooser.spent(first, 0.12, 0.001, 0.001)
+    assert chooser.choose(drawing, 0.0) != first
+
+
+@pytest.mark.parametrize('size', SIZES)
+def test_sampling_works_at_any_size(size: 'tuple[int, int]') -> None:
+    image = noise(*size, 3)
+    assert chooser_for(9, image).choose(image, 0.0) in EFFORTS
+
+
+def test_choosing_costs_next_to_nothing_between_samples() -> None:
+    image = noise(64, 64, 1)
+    chooser = chooser_for(6, image)
+    chooser.choose(image, 0.0)
+    started = time.thread_time()
+    for _ in range(50):
+        chooser.choose(image, 0.0)
+    assert (time.thread_time() - started) / 50 < 0.001
