@@ -1,0 +1,112 @@
+"""``ppr info`` and ``ppr cameras``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Dict, List
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ..recordings.reader import RecordingFile
+from ..report import Loss, Report
+from .outcome import COMPLETE, DOUBTFUL
+from .verdict import clock_time, count, duration, loss_table, print_verdict, size
+
+__all__ = ['describe_recording', 'show_cameras', 'show_recording']
+
+
+def show_recording(path: Path, as_json: bool, verify: bool) -> int:
+    """Print what is known about a recording; returns the exit code. Raises RecordingFileError."""
+    with RecordingFile(path) as recording:
+        facts = describe_recording(recording)
+        if verify:
+            facts['damaged_pages'] = [page for page in range(recording.pages) if not recording.verify_page(page)]
+    if as_json:
+        print(json.dumps(facts, indent=2))
+    else:
+        _print_facts(Console(highlight=False), facts)
+    return DOUBTFUL if facts.get('damaged_pages') else COMPLETE
+
+
+def describe_recording(recording: RecordingFile) -> Dict[str, Any]:
+    """All of it as JSON types."""
+    index = recording.index()
+    stored = recording.annotations
+    return {
+        'file': str(recording.path), 'bytes': recording.path.stat().st_size, 'finished': recording.finished,
+        'pages': len(index), 'width': recording.width, 'height': recording.height,
+        'pixel_format': recording.pixel_format, 'first_time_ns': int(index['time_ns'][0]),
+        'last_time_ns': int(index['time_ns'][-1]), 'gaps': find_gaps(index),
+        'report': stored.get('report'), 'settings': stored.get('settings'), 'metadata': stored.get('metadata'),
+        'camera': stored.get('camera'), 'marks': stored.get('marks'), 'part': stored.get('file')}
+
+
+def find_gaps(index: np.ndarray) -> List[Dict[str, Any]]:
+    """Where frame numbers are missing in the file, as its pages tell it (it need not be finished for that)."""
+    numbers = index['index']
+    gaps = []
+    for page in np.flatnonzero(np.diff(numbers) != 1):
+        gaps.append({'after_page': int(page), 'index': int(numbers[page]) + 1,
+                     'count': int(numbers[page + 1] - numbers[page]) - 1, 'time_ns': int(index['time_ns'][page])})
+    return gaps
+
+
+def _print_facts(console: Console, facts: Dict[str, Any]) -> None:
+    seconds = (facts['last_time_ns'] - facts['first_time_ns']) / 1e9
+    console.print(f'[bold]{escape(facts["file"])}[/]  {count(facts["pages"], "page")} of '
+                  f'{facts["width"]}×{facts["height"]} {facts["pixel_format"]}, {size(facts["bytes"])}, '
+                  f'{duration(seconds)} from {clock_time(facts["first_time_ns"])} UTC')
+    if not facts['finished']:
+        console.print(f'[bold yellow]UNFINISHED[/]  the recording was cut off, or is still running. '
+                      f'{count(facts["pages"], "page")} can be read; its verdict, settings and metadata are not in it.')
+    report = Report.from_dict(facts['report']) if facts['report'] else None
+    if report is not None:
+        print_verdict(console, report)
+    if facts['gaps'] and (report is None or not report.losses):
+        losses = [Loss(gap['index'], gap['count'], gap['time_ns'], 'not in the file') for gap in facts['gaps']]
+        console.print(loss_table(losses, sum(loss.count for loss in losses)))
+    for title in ('metadata', 'settings'):
+        if facts[title]:
+            console.print(_table(title.capitalize(), facts[title]))
+    _print_verification(console, facts)
+
+
+def _print_verification(console: Console, facts: Dict[str, Any]) -> None:
+    damaged = facts.get('damaged_pages')
+    if damaged:
+        shown = ', '.join(str(page) for page in damaged[:20]) + (' …' if len(damaged) > 20 else '')
+        console.print(f'[bold red]{count(len(damaged), "page")} damaged:[/] {shown}')
+    elif damaged is not None:
+        console.print(f'[green]All {count(facts["pages"], "page")} have the right checksum.[/]')
+
+
+def _table(title: str, values: Dict[str, Any]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column()
+    table.title, table.title_justify, table.title_style = title, 'left', 'bold'
+    for key, value in values.items():
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        table.add_row(f'  {escape(str(key))}', escape(text))
+    return table
+
+
+def show_cameras(as_json: bool) -> None:
+    """Print the cameras of this machine."""
+    from ..cameras.registry import listings
+    found = listings()
+    if as_json:
+        print(json.dumps([{'name': item.name, 'description': item.description, 'available': item.available,
+                           'why_not': item.why_not} for item in found], indent=2))
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ('', 'pass as --camera', 'what it is'):
+        table.add_column(name)
+    for item in sorted(found, key=lambda item: not item.available):
+        what = escape(item.description) + (f'\n[yellow]{escape(item.why_not)}[/]' if not item.available else '')
+        table.add_row('[green]yes[/]' if item.available else '[red]no[/]', escape(item.name), what)
+    Console(highlight=False).print(table)

@@ -1,0 +1,141 @@
+"""What is seen while a recording runs: a live bar on a terminal, else a plain line on stderr now and then."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, Callable, Optional
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+
+from .verdict import duration, size
+
+__all__ = ['LiveBar', 'PlainLines', 'Silence', 'choose_progress']
+
+PLAIN_INTERVAL_S = 10.0
+
+
+class Silence:
+    """Shows nothing (--quiet)."""
+
+    def __enter__(self) -> 'Silence':
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def show(self, status: Any) -> None:
+        """The recording's live figures."""
+
+    def say(self, text: str) -> None:
+        """What is going on otherwise."""
+
+
+class PlainLines(Silence):
+    """One line on stderr every ten seconds: for pipes, logs and cron."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._next = clock() + PLAIN_INTERVAL_S
+
+    def show(self, status: Any) -> None:
+        if self._clock() < self._next:
+            return
+        self._next = self._clock() + PLAIN_INTERVAL_S
+        of = f' of {duration(self._seconds)}' if self._seconds else ''
+        self.say(f'recording {duration(status.elapsed_s)}{of}, {plain_figures(status)}')
+
+    def say(self, text: str) -> None:
+        print(f'ppr: {text}', file=sys.stderr, flush=True)
+
+
+class LiveBar(Silence):
+    """A bar that lives on the terminal's last lines and is gone at the end; the verdict then takes its place."""
+
+    def __init__(self, console: Console, seconds: float) -> None:
+        self._seconds = seconds
+        self._spinner = Spinner('dots', style='red')
+        self._live = Live(console=console, transient=True, refresh_per_second=8)
+
+    def __enter__(self) -> 'LiveBar':
+        self._live.__enter__()
+        self.say('starting')
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._live.__exit__(None, None, None)
+
+    def show(self, status: Any) -> None:
+        self._live.update(Group(self._clock_line(status.elapsed_s), *self._figures(status)))
+
+    def say(self, text: str) -> None:
+        self._spinner.update(text=text)
+        self._live.update(self._spinner)
+
+    def _clock_line(self, elapsed: float) -> Table:
+        self._spinner.update(text='')
+        line = Table.grid(padding=(0, 1))
+        cells = [self._spinner, f'[bold]{duration(elapsed)}[/]']
+        if self._seconds:
+            cells += [ProgressBar(self._seconds, min(elapsed, self._seconds), width=36),
+                      f'{duration(max(0.0, self._seconds - elapsed))} to go']
+        else:
+            cells.append('[dim]until Ctrl-C, or the end of the source[/]')
+        line.add_row(*cells)
+        return line
+
+    def _figures(self, status: Any) -> 'list[str]':
+        lost = f'[bold red]{status.lost:,} lost[/]' if status.lost else '[green]0 lost[/]'
+        rate = f'{status.rate_hz:.1f} Hz' if status.rate_hz else '- Hz'
+        return [f'  {status.captured:,} frames · {rate} · {lost} · {callback_figures(status, markup=True)}'
+                f'ring {_ring(status, markup=True)}',
+                f'  {size(status.bytes_written)} written · {disk_left(status)}']
+
+
+def choose_progress(quiet: bool, seconds: float) -> Silence:
+    """The live bar where both outputs are terminals; plain lines otherwise, so that no pipe gets control codes."""
+    if quiet:
+        return Silence()
+    console = Console(stderr=True, highlight=False)
+    if console.is_terminal and sys.stdout.isatty() and not console.is_dumb_terminal:
+        return LiveBar(console, seconds)
+    return PlainLines(seconds)
+
+
+def plain_figures(status: Any) -> str:
+    """The live figures in one line without markup."""
+    rate = f'{status.rate_hz:.1f} Hz' if status.rate_hz else '- Hz'
+    return (f'{status.captured} frames, {rate}, {status.lost} lost, {callback_figures(status).replace(" · ", ", ")}'
+            f'ring {_ring(status)}, {size(status.bytes_written)} written, {disk_left(status)}')
+
+
+def callback_figures(status: Any, markup: bool = False) -> str:
+    """By-passed and failed frames, where there are any."""
+    failed = f'{status.failed:,} failed'
+    parts = [f'{status.bypassed:,} by-passed' if status.bypassed else '',
+             (f'[bold red]{failed}[/]' if markup else failed) if status.failed else '']
+    return ''.join(f'{part} · ' for part in parts if part)
+
+
+def _ring(status: Any, markup: bool = False) -> str:
+    if not status.ring_frames:
+        return '-'
+    share = status.ring_in_use / status.ring_frames
+    text = f'{100 * share:.0f} %'
+    return f'[{"red" if share > 0.75 else "yellow" if share > 0.5 else "green"}]{text}[/]' if markup else text
+
+
+def disk_left(status: Any) -> str:
+    """Free space, and for how long it lasts at this rate."""
+    free: Optional[int] = status.disk_free_bytes
+    if free is None:
+        return 'no file'
+    if status.bytes_written and status.elapsed_s > 1:
+        lasts = free / (status.bytes_written / status.elapsed_s)
+        return f'{size(free)} free (enough for {duration(lasts)})' if lasts < 10 * 86_400 else f'{size(free)} free'
+    return f'{size(free)} free'

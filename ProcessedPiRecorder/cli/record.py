@@ -1,0 +1,155 @@
+"""``ppr record``: run a recording in the foreground, show how it goes, and end with the verdict."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Any, Callable, Dict, Iterator, Optional
+
+from rich.console import Console
+
+from ..errors import CallbackError, RecorderError
+from ..report import Report
+from .outcome import COMPLETE, DOUBTFUL, FAILED, USAGE, stderr_console, tell_error, tell_warnings
+from .progress import Silence, choose_progress
+from .verdict import print_verdict
+
+__all__ = ['run_recording']
+
+LOOK_S = 0.25     # how often the live figures are read
+
+#: Settings whose option has another name; for messages that speak of the setting.
+OPTIONS = {'x_resolution': '--size', 'y_resolution': '--size', 'scale_factor': '--scale', 'framerate': '--fps',
+           'rec_length': '--seconds', 'tif_compression': '--compression', 'pixel_format': '--gray',
+           'log_file': '--log', 'overwrite=True': '--overwrite', 'metadata': '--meta', 'camera_controls': '--control',
+           'write_vid=False': '--no-write', 'ring_frames': '--ring-frames', 'ring_mb': '--ring-mb',
+           'buffer_length': '--buffer-length', 'Hz_buffer': '--hz-buffer', 'cb_timeout': '--cb-timeout',
+           'cb_type': '--cb-type', 'split_frames': '--split-frames', 'display_proc': '--display-proc',
+           'cb_delivery': '--delivery', 'camera_timeout': '--camera-timeout', 'start_method': '--start-method'}
+
+
+class StopSignals:
+    """SIGINT, SIGTERM and SIGHUP as a wish to stop; a second one ends the wait. A context manager, main thread only."""
+
+    NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def __init__(self) -> None:
+        self.wanted = False
+        self._before: Dict[int, Any] = {}
+
+    def __enter__(self) -> 'StopSignals':
+        for number in self.NUMBERS:
+            # nohup ignores SIGHUP on purpose.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: Optional[FrameType]) -> None:
+        if self.wanted:
+            raise KeyboardInterrupt
+        self.wanted = True
+
+
+def run_recording(settings: Dict[str, Any], *, as_json: bool, quiet: bool, print_results: bool,
+                  debug: Callable[[], bool]) -> int:
+    """Record with these arguments of the recorder's; returns the exit code. Blocks until the recording has ended."""
+    console = stderr_console()
+    tell_warnings(console)
+    try:
+        from ..recorder import ProcessedPiRecorder
+        recorder = ProcessedPiRecorder(blocking=False, **settings)
+    except RecorderError as error:
+        _tell(error, debug, 'nothing was started')
+        return USAGE
+    error = _run(recorder, choose_progress(quiet, recorder.settings.rec_length), print_results)
+    if recorder.report is not None:
+        _print_report(recorder.report, as_json, quiet)
+    if error is not None:
+        _tell(error, debug, _title(error))
+    return exit_code(recorder.report, error)
+
+
+def _run(recorder: Any, progress: Silence, print_results: bool) -> Optional[BaseException]:
+    results: Optional[threading.Thread] = None
+    try:
+        with StopSignals() as stop, progress:
+            if recorder.settings.callback is not None:
+                # Read in any case: unread results would pile up for as long as the recording lasts.
+                results = threading.Thread(target=_read_results, args=(recorder.cb_queue, print_results),
+                                           name='ppr-results', daemon=True)
+            recorder.recordVid()
+            if results is not None:
+                results.start()
+            _watch(recorder, stop, progress)
+    except KeyboardInterrupt:
+        return RecorderError('stopped twice while the file was being finished; the recorder\'s processes finish it on '
+                             'their own. Look at it later with:  ppr info')
+    except RecorderError as error:
+        return error
+    finally:
+        if results is not None and results.ident is not None:
+            results.join(timeout=10)
+    return None
+
+
+def _watch(recorder: Any, stop: StopSignals, progress: Silence) -> None:
+    stopping = False
+    while recorder.wait(LOOK_S) is None:
+        if stop.wanted and not stopping:
+            stopping = True
+            recorder.stopVid(timeout=0)
+            progress.say('stopping, and finishing the file (once more to leave it to itself)')
+        elif not stopping:
+            progress.show(recorder.status())
+
+
+def _read_results(queue: Any, print_them: bool) -> None:
+    for result in queue:
+        if print_them:
+            print(_result_line(result), flush=True)
+
+
+def _result_line(result: Any) -> str:
+    from ..recordings.results import encode_line
+    return json.dumps(json.loads(encode_line(None, None, result))['result'])
+
+
+def _print_report(report: Report, as_json: bool, quiet: bool) -> None:
+    if as_json:
+        print(report.to_json(indent=2), flush=True)
+    elif not quiet:
+        print_verdict(Console(highlight=False), report)
+
+
+def exit_code(report: Optional[Report], error: Optional[BaseException]) -> int:
+    """0 complete; 1 the file is good, but not all is well; 3 the recording failed."""
+    if error is not None and not isinstance(error, CallbackError):
+        return FAILED
+    if error is not None or report is None or report.complete != 'yes' or report.callback_errors:
+        return DOUBTFUL
+    return COMPLETE
+
+
+def _title(error: BaseException) -> str:
+    return 'the callback failed' if isinstance(error, CallbackError) else 'the recording failed'
+
+
+def _tell(error: BaseException, debug: Callable[[], bool], title: str) -> None:
+    options = ', '.join(dict.fromkeys(_options_meant(str(error))))
+    if options:
+        error = type(error)(f'{error} (on the command line: {options})') if not error.__cause__ else error
+    if debug():
+        import traceback
+        traceback.print_exception(type(error), error, error.__traceback__, file=sys.stderr)
+    tell_error(error, title)
+
+
+def _options_meant(message: str) -> Iterator[str]:
+    return (option for name, option in OPTIONS.items() if name in message)

@@ -1,0 +1,204 @@
+"""The verdict on a recording, for someone who reads it at two in the morning: the headline first, figures below."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any, Iterable, List, Mapping, Optional, Sequence, Tuple
+
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+
+from ..report import Loss, Report
+
+__all__ = ['clock_time', 'duration', 'headline', 'loss_table', 'print_verdict', 'size']
+
+SHOWN_LOSSES = 20
+SHOWN_TEXTS = 10
+
+STYLES = {'yes': 'green', 'no': 'red', 'unknown': 'yellow'}
+
+
+def print_verdict(console: Console, report: Report) -> None:
+    """Print headline, figures, losses, and whatever was warned of."""
+    console.print(headline(report))
+    console.print(figures(report))
+    if report.losses:
+        console.print(loss_table(report.losses, report.lost))
+    for title, style, texts in (('Errors', 'red', report.errors), ('Warnings', 'yellow', report.warnings)):
+        if texts:
+            console.print(_texts(title, style, texts))
+
+
+def headline(report: Report) -> Panel:
+    """COMPLETE, NOT COMPLETE or NOT KNOWN TO BE COMPLETE, with the reasons."""
+    words, meaning = _headline(report)
+    style = STYLES[report.complete]
+    body = f'[bold {style}]{words}[/]  {escape(meaning)}'
+    reasons = report.reasons if report.complete != 'yes' else []
+    body += ''.join(f'\n  • {escape(reason)}' for reason in reasons)
+    return Panel(body, border_style=style, expand=False, padding=(0, 1))
+
+
+def _headline(report: Report) -> Tuple[str, str]:
+    kept = 'in the file' if report.files else 'captured (no file was asked for)'
+    frames = count(report.captured, 'frame')
+    if report.complete == 'yes':
+        return 'COMPLETE', f'all {frames} that the camera made are {kept}'
+    if report.complete == 'unknown':
+        return 'NOT PROVEN', f'{frames} {kept}; nothing is known to be missing, but it cannot be proven'
+    if report.lost and report.captured:
+        share = 100 * report.lost / max(report.sensor, 1)
+        return 'NOT COMPLETE', f'{count(report.lost, "frame")} of {report.sensor:,} lost ({_percent(share)})'
+    return 'NOT COMPLETE', f'{frames} captured, {report.written:,} written'
+
+
+def figures(report: Report) -> RenderableType:
+    """All counts, grouped; groups without content are left out."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style='bold', no_wrap=True)
+    table.add_column()
+    for name, value in _rows(report):
+        table.add_row(name, value)
+    return table
+
+
+def _rows(report: Report) -> Iterable[Tuple[str, str]]:
+    yield 'Frames', (f'{report.sensor:,} made by the camera · {report.captured:,} captured · {report.written:,} written '
+                     f'· {_alarm(report.lost, "lost")}')
+    if _has_callback(report):
+        yield 'Callback', (f'{report.processed:,} seen · {report.returned:,} recorded as returned · '
+                           f'{report.bypassed:,} by-passed · {_alarm(report.failed, "failed")}')
+        if report.callback_errors or report.callback_restarts:
+            yield '', f'{_alarm(report.callback_errors, "errors")} · started again {count(report.callback_restarts, "time")}'
+        yield '', ' · '.join(filter(None, [_spread('took', report.callback_ms), count(report.results, 'result')]))
+    yield 'Time', ' · '.join(filter(None, [
+        clock_time(report.started), duration(report.duration_s),
+        f'{report.rate_hz:.2f} Hz' if report.rate_hz else '',
+        f'longest gap {report.slowest_interval_ms:.1f} ms' if report.slowest_interval_ms else '']))
+    for name, what in (('callback', 'Delay until the callback'), ('disk', 'Delay until on disk')):
+        if report.latency_ms.get(name):
+            yield what if name == 'disk' else 'Delay until called', _spread('', report.latency_ms[name])
+    if report.ring_frames:
+        share = 100 * report.ring_high_water / report.ring_frames
+        yield 'Ring', f'at most {report.ring_high_water:,} of {report.ring_frames:,} slots in use ({_percent(share)})'
+    if report.files:
+        ratio = f' · {report.compression_ratio:.2f} times smaller than raw' if report.compression_ratio else ''
+        yield 'Size', f'{size(report.file_bytes)}{ratio}{_efforts(report.effort)}'
+    camera = report.camera
+    if camera:
+        yield 'Camera', _camera(camera, report.loss_detection)
+    for mark in report.marks[:SHOWN_TEXTS]:
+        yield 'Mark', f'{clock_time(mark.get("time_ns"))} {escape(str(mark.get("label", "")))}'
+    if len(report.marks) > SHOWN_TEXTS:
+        yield '', f'… and {len(report.marks) - SHOWN_TEXTS:,} more marks'
+    if report.stopped:
+        yield 'Ended by', escape(report.stopped)
+    for number, path in enumerate(report.files[:SHOWN_TEXTS]):
+        yield 'Files' if number == 0 else '', escape(path)
+    if len(report.files) > SHOWN_TEXTS:
+        yield '', f'… and {len(report.files) - SHOWN_TEXTS:,} more'
+
+
+def _has_callback(report: Report) -> bool:
+    return bool(report.processed or report.bypassed or report.failed or report.callback_errors)
+
+
+def _camera(camera: Mapping[str, Any], loss_detection: str) -> str:
+    evidence = {'frame_duration': 'losses seen by the frames\' own times', 'fixed_rate': 'losses seen by the fixed rate',
+                'count': 'losses seen by its frame counter', 'none': 'it gives no means to see losses'}
+    rate = camera.get('framerate')
+    return ' · '.join(filter(None, [
+        escape(str(camera.get('model') or 'unnamed')), f'{camera.get("width")}×{camera.get("height")}',
+        f'{rate:.4g} Hz' if rate else '', evidence.get(loss_detection, loss_detection)]))
+
+
+def _efforts(effort: Mapping[str, int]) -> str:
+    pages = sum(effort.values())
+    if not pages:
+        return ''
+    return ' · ' + ', '.join(f'{name} {_percent(100 * number / pages)}' for name, number in
+                             sorted(effort.items(), key=lambda item: -item[1]) if number)
+
+
+def loss_table(losses: Sequence[Loss], lost: int, first_ns: Optional[int] = None) -> Table:
+    """The first places where frames are missing."""
+    shown = losses[:SHOWN_LOSSES]
+    more = f'; the first {len(shown)} of {len(losses):,} places' if len(losses) > len(shown) else ''
+    table = Table(title=f'Lost frames: {lost:,}{more}', title_justify='left', title_style='bold red')
+    for name, justify in (('frame', 'right'), ('missing', 'right'), ('after (UTC)', 'left'), ('why', 'left')):
+        table.add_column(name, justify=justify)   # type: ignore[arg-type]
+    for loss in shown:
+        why = f'{loss.reason}: {loss.detail}' if loss.detail else loss.reason
+        table.add_row(f'{loss.index:,}', f'{loss.count:,}', clock_time(loss.time_ns), escape(why))
+    return table
+
+
+def _texts(title: str, style: str, texts: Sequence[str]) -> Group:
+    lines: List[RenderableType] = [f'[bold {style}]{title}[/]']
+    lines += [f'  • {escape(text)}' for text in texts[:SHOWN_TEXTS]]
+    if len(texts) > SHOWN_TEXTS:
+        lines.append(f'  … and {len(texts) - SHOWN_TEXTS:,} more')
+    return Group(*lines)
+
+
+def _alarm(number: int, word: str) -> str:
+    return f'[bold red]{number:,} {word}[/]' if number else f'0 {word}'
+
+
+def _spread(word: str, summary: Mapping[str, float]) -> str:
+    if not summary:
+        return ''
+    parts = [f'{_ms(summary["p50"])} ms usually' if 'p50' in summary else '',
+             f'{_ms(summary["p99"])} at 99 %' if 'p99' in summary else '',
+             f'{_ms(summary["max"])} at most' if 'max' in summary else '']
+    return (word + ' ' if word else '') + ', '.join(filter(None, parts))
+
+
+def _ms(value: float) -> str:
+    return f'{value:.0f}' if value >= 100 else f'{value:.3g}'
+
+
+def _percent(share: float) -> str:
+    # Neither a single lost frame nor a single written one may be rounded away.
+    if 0 < share < 0.01:
+        return '< 0.01 %'
+    if 99.9 < share < 100:
+        return '> 99.9 %'
+    return f'{share:.2g} %' if share < 1 else f'{share:.3g} %'
+
+
+def count(number: int, word: str) -> str:
+    """'1 frame', '2,000 frames'."""
+    return f'{number:,} {word}' if number == 1 else f'{number:,} {word}s'
+
+
+def size(number: float) -> str:
+    """Bytes in units of 1000: '1.84 GB'."""
+    for unit in ('B', 'kB', 'MB', 'GB'):
+        if number < 1000:
+            return f'{number:.0f} {unit}' if unit == 'B' else f'{number:.3g} {unit}'
+        number /= 1000
+    return f'{number:.3g} TB'
+
+
+def duration(seconds: float) -> str:
+    """'0.50 s', '3:05 min', '1:02:03 h'."""
+    if seconds < 60:
+        return f'{seconds:.2f} s'
+    whole = int(round(seconds))
+    if whole < 3600:
+        return f'{whole // 60}:{whole % 60:02d} min'
+    return f'{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d} h'
+
+
+def clock_time(when: Any) -> str:
+    """UTC from ns since 1970 or from ISO text; '' for nothing."""
+    if when is None or when == '':
+        return ''
+    if isinstance(when, int):
+        seconds, ns = divmod(when, 10**9)
+        moment = datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
+        return f'{moment:%Y-%m-%d %H:%M:%S}.{ns // 10**6:03d}'
+    return str(when).replace('T', ' ').replace('+00:00', ' UTC')
