@@ -31,7 +31,7 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback()
-def common(debug: Annotated[bool, typer.Option('--debug', help='Show tracebacks, and log everything to stderr.')] = False,
+def common(debug: Annotated[bool, typer.Option('--debug', help='Show tracebacks, log everything.')] = False,
            show_version: Annotated[bool, typer.Option('--version', callback=_print_version, is_eager=True,
                                                       help='Print the version.')] = False) -> None:
     _state['debug'] = debug
@@ -80,7 +80,8 @@ def record(
                                            help='Print what the callback puts: one line of JSON each.')] = False,
     timestamp: Annotated[bool, _option(FRAMES, '--timestamp', help='Burn the time onto each frame.')] = False,
     report_hz: Annotated[bool, _option(FRAMES, '--report-hz', help='Burn the frame rate onto each frame.')] = False,
-    monitor_qs: Annotated[bool, _option(FRAMES, '--monitor-qs', help='Burn the queue lengths onto each frame.')] = False,
+    monitor_qs: Annotated[bool, _option(FRAMES, '--monitor-qs', help='Burn all queue lengths onto each frame.')
+                          ] = False,
     hz_buffer: Annotated[int, _option(FRAMES, '--hz-buffer', help='Frames that --report-hz averages over.')] = 10,
     compression: Annotated[int, _option(FILE, '--compression', '-z', help='0 = none, 9 = most effort.')] = 6,
     overwrite: Annotated[bool, _option(FILE, '--overwrite', help='Replace existing files.')] = False,
@@ -93,8 +94,8 @@ def record(
     ring_mb: Annotated[Optional[float], _option(SAFETY, '--ring-mb', help='The same in MB.')] = None,
     start_method: Annotated[Optional[str], _option(SAFETY, '--start-method', help="'fork' or 'spawn'.")] = None,
     display: Annotated[bool, _option(OUTPUT, '--display/--no-display', help='The live window.')] = True,
-    display_proc: Annotated[str, _option(OUTPUT, '--display-proc',
-                                         help="Show what the 'camera_reader' or the 'file_writer' has.")] = 'camera_reader',
+    display_proc: Annotated[str, _option(
+        OUTPUT, '--display-proc', help="Show what the 'camera_reader' or the 'file_writer' has.")] = 'camera_reader',
     as_json: Annotated[bool, _option(OUTPUT, '--json', help='Print the report as JSON.')] = False,
     quiet: Annotated[bool, _option(OUTPUT, '--quiet', '-q', help='Neither progress nor verdict; only errors.')] = False,
 ) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Mapping, Optional
 
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ..recordings.encoder import EFFORTS
 from ..recordings.reader import RecordingFile
 from ..report import Loss, Report
+from ..settings import Settings
 from .outcome import COMPLETE, DOUBTFUL
 from .verdict import clock_time, count, duration, loss_table, print_verdict, size
 
@@ -40,7 +42,7 @@ def describe_recording(recording: RecordingFile) -> Dict[str, Any]:
         'file': str(recording.path), 'bytes': recording.path.stat().st_size, 'finished': recording.finished,
         'pages': len(index), 'width': recording.width, 'height': recording.height,
         'pixel_format': recording.pixel_format, 'first_time_ns': int(index['time_ns'][0]),
-        'last_time_ns': int(index['time_ns'][-1]), 'gaps': find_gaps(index),
+        'last_time_ns': int(index['time_ns'][-1]), 'effort': _efforts(index), 'gaps': find_gaps(index),
         'report': stored.get('report'), 'settings': stored.get('settings'), 'metadata': stored.get('metadata'),
         'camera': stored.get('camera'), 'marks': stored.get('marks'), 'part': stored.get('file')}
 
@@ -55,6 +57,11 @@ def find_gaps(index: np.ndarray) -> List[Dict[str, Any]]:
     return gaps
 
 
+def _efforts(index: np.ndarray) -> Dict[str, int]:
+    numbers = np.bincount(index['effort'], minlength=len(EFFORTS))
+    return {name: int(number) for name, number in zip(EFFORTS, numbers) if number}
+
+
 def _print_facts(console: Console, facts: Dict[str, Any]) -> None:
     seconds = (facts['last_time_ns'] - facts['first_time_ns']) / 1e9
     console.print(f'[bold]{escape(facts["file"])}[/]  {count(facts["pages"], "page")} of '
@@ -63,16 +70,34 @@ def _print_facts(console: Console, facts: Dict[str, Any]) -> None:
     if not facts['finished']:
         console.print(f'[bold yellow]UNFINISHED[/]  the recording was cut off, or is still running. '
                       f'{count(facts["pages"], "page")} can be read; its verdict, settings and metadata are not in it.')
-    report = Report.from_dict(facts['report']) if facts['report'] else None
+    report = stored_report(facts)
     if report is not None:
         print_verdict(console, report)
     if facts['gaps'] and (report is None or not report.losses):
         losses = [Loss(gap['index'], gap['count'], gap['time_ns'], 'not in the file') for gap in facts['gaps']]
         console.print(loss_table(losses, sum(loss.count for loss in losses)))
-    for title in ('metadata', 'settings'):
-        if facts[title]:
-            console.print(_table(title.capitalize(), facts[title]))
+    if facts['metadata']:
+        console.print('[bold]Metadata[/]', _table(facts['metadata']), sep='\n')
+    if facts['settings']:
+        console.print('[bold]Settings[/] (all others at their defaults)', _table(chosen(facts['settings'])), sep='\n')
     _print_verification(console, facts)
+
+
+def stored_report(facts: Dict[str, Any]) -> Optional[Report]:
+    """The report in the file, with what only the finished file can tell; None when there is none."""
+    if not facts['report']:
+        return None
+    known = dict(facts['report'])
+    known['files'] = known.get('files') or [facts['file']]
+    known['file_bytes'] = known.get('file_bytes') or facts['bytes']
+    known['effort'] = known.get('effort') or facts['effort']
+    return Report.from_dict(known)
+
+
+def chosen(settings: Mapping[str, Any]) -> Dict[str, Any]:
+    """The settings that are not at their default."""
+    default = Settings(tif_path=Path('default.tif')).as_dict()
+    return {name: value for name, value in settings.items() if name not in default or value != default[name]}
 
 
 def _print_verification(console: Console, facts: Dict[str, Any]) -> None:
@@ -84,11 +109,10 @@ def _print_verification(console: Console, facts: Dict[str, Any]) -> None:
         console.print(f'[green]All {count(facts["pages"], "page")} have the right checksum.[/]')
 
 
-def _table(title: str, values: Dict[str, Any]) -> Table:
+def _table(values: Dict[str, Any]) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column()
-    table.title, table.title_justify, table.title_style = title, 'left', 'bold'
     for key, value in values.items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         table.add_row(f'  {escape(str(key))}', escape(text))

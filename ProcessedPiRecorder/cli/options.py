@@ -71,14 +71,15 @@ def _module(name: str) -> Any:
                            f'{here} and among the installed packages') from error
         raise BadUsage(f'the callback\'s module {name!r} needs {error.name!r}, which is not installed') from error
     except Exception as error:
-        raise BadUsage(f'the callback\'s module {name!r} cannot be imported: {type(error).__name__}: {error}') from error
+        raise BadUsage(f'the callback\'s module {name!r} cannot be imported: '
+                       f'{type(error).__name__}: {error}') from error
 
 
 def _attribute(module: Any, dotted: str) -> Any:
     value = module
     for part in dotted.split('.'):
         if not hasattr(value, part):
-            names = sorted(item for item in vars(module) if not item.startswith('_') and callable(getattr(module, item)))
+            names = sorted(name for name, item in vars(module).items() if callable(item) and not name.startswith('_'))
             raise BadUsage(f'{module.__name__!r} has no {dotted!r}; it has {", ".join(names[:12]) or "no functions"}')
         value = getattr(value, part)
     return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import sys
 import traceback
 import warnings
@@ -23,6 +24,18 @@ DOUBTFUL = 1     # the file is good, but frames were lost, or the callback faile
 USAGE = 2        # nothing was started
 FAILED = 3       # the recording, or the reading, failed
 
+#: Arguments as a message tells to pass them, and settings that it names; and the options for them.
+OPTIONS_TO_PASS = {'overwrite=True': '--overwrite', 'display=False': '--no-display', 'write_vid=False': '--no-write',
+                   "cb_delivery='latest'": '--delivery latest', 'stereo=True': '--stereo',
+                   "pixel_format='gray'": '--gray'}
+OPTIONS = {'x_resolution': '--size', 'y_resolution': '--size', 'scale_factor': '--scale', 'framerate': '--fps',
+           'rec_length': '--seconds', 'tif_compression': '--compression', 'pixel_format': '--gray',
+           'log_file': '--log', 'metadata': '--meta', 'camera_controls': '--control', 'ring_frames': '--ring-frames',
+           'ring_mb': '--ring-mb', 'buffer_length': '--buffer-length', 'Hz_buffer': '--hz-buffer',
+           'cb_timeout': '--cb-timeout', 'cb_start_timeout': '--cb-start-timeout', 'cb_type': '--cb-type',
+           'split_frames': '--split-frames', 'display_proc': '--display-proc', 'cb_delivery': '--delivery',
+           'camera_timeout': '--camera-timeout', 'start_method': '--start-method'}
+
 Command = TypeVar('Command', bound=Callable[..., Any])
 
 
@@ -37,12 +50,20 @@ def stderr_console() -> Console:
 
 def tell_error(error: BaseException, title: str = '') -> None:
     """Tell an error: in a panel on a terminal, else as ``ppr: ...`` on stderr."""
-    text = str(error) or type(error).__name__
+    text = in_options(str(error) or type(error).__name__)
     console = stderr_console()
     if console.is_terminal:
-        console.print(Panel(escape(text), title=title or type(error).__name__, title_align='left', border_style='red'))
+        console.print(Panel(escape(text), title=title or 'this cannot work', title_align='left', border_style='red'))
     else:
         print(f'ppr: {title + ": " if title else ""}{text}', file=sys.stderr, flush=True)
+
+
+def in_options(message: str) -> str:
+    """A message of the library's, which speaks of arguments, for someone who types options."""
+    for argument, option in OPTIONS_TO_PASS.items():
+        message = message.replace(argument, option)
+    meant = list(dict.fromkeys(option for name, option in OPTIONS.items() if re.search(rf'\b{name}\b', message)))
+    return f'{message} (here: {", ".join(meant)})' if meant else message
 
 
 def errors_told(debug: Callable[[], bool]) -> Callable[[Command], Command]:
@@ -67,7 +88,7 @@ def tell_warnings(console: Console) -> None:
 
     def show(message: Union[Warning, str], category: Type[Warning], filename: str, lineno: int,
              file: 'TextIO | None' = None, line: 'str | None' = None) -> None:
-        console.print(f'[yellow]warning:[/] {escape(str(message))}')
+        console.print(f'[yellow]warning:[/] {escape(in_options(str(message)))}')
 
     warnings.simplefilter('default', RecorderWarning)
     warnings.showwarning = show

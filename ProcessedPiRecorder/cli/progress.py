@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any, Callable, Optional
+from typing import Any, Callable, List, Optional
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
@@ -59,7 +59,6 @@ class LiveBar(Silence):
 
     def __init__(self, console: Console, seconds: float) -> None:
         self._seconds = seconds
-        self._spinner = Spinner('dots', style='red')
         self._live = Live(console=console, transient=True, refresh_per_second=8)
 
     def __enter__(self) -> 'LiveBar':
@@ -74,13 +73,11 @@ class LiveBar(Silence):
         self._live.update(Group(self._clock_line(status.elapsed_s), *self._figures(status)))
 
     def say(self, text: str) -> None:
-        self._spinner.update(text=text)
-        self._live.update(self._spinner)
+        self._live.update(Spinner('dots', text))
 
     def _clock_line(self, elapsed: float) -> Table:
-        self._spinner.update(text='')
         line = Table.grid(padding=(0, 1))
-        cells = [self._spinner, f'[bold]{duration(elapsed)}[/]']
+        cells: List[RenderableType] = ['[bold red]● REC[/]', f'[bold]{duration(elapsed)}[/]']
         if self._seconds:
             cells += [ProgressBar(self._seconds, min(elapsed, self._seconds), width=36),
                       f'{duration(max(0.0, self._seconds - elapsed))} to go']
@@ -89,7 +86,7 @@ class LiveBar(Silence):
         line.add_row(*cells)
         return line
 
-    def _figures(self, status: Any) -> 'list[str]':
+    def _figures(self, status: Any) -> List[str]:
         lost = f'[bold red]{status.lost:,} lost[/]' if status.lost else '[green]0 lost[/]'
         rate = f'{status.rate_hz:.1f} Hz' if status.rate_hz else '- Hz'
         return [f'  {status.captured:,} frames · {rate} · {lost} · {callback_figures(status, markup=True)}'

@@ -6,8 +6,9 @@ import json
 import signal
 import sys
 import threading
+import traceback
 from types import FrameType
-from typing import Any, Callable, Dict, Iterator, Optional
+from typing import Any, Callable, Dict, Optional
 
 from rich.console import Console
 
@@ -20,15 +21,6 @@ from .verdict import print_verdict
 __all__ = ['run_recording']
 
 LOOK_S = 0.25     # how often the live figures are read
-
-#: Settings whose option has another name; for messages that speak of the setting.
-OPTIONS = {'x_resolution': '--size', 'y_resolution': '--size', 'scale_factor': '--scale', 'framerate': '--fps',
-           'rec_length': '--seconds', 'tif_compression': '--compression', 'pixel_format': '--gray',
-           'log_file': '--log', 'overwrite=True': '--overwrite', 'metadata': '--meta', 'camera_controls': '--control',
-           'write_vid=False': '--no-write', 'ring_frames': '--ring-frames', 'ring_mb': '--ring-mb',
-           'buffer_length': '--buffer-length', 'Hz_buffer': '--hz-buffer', 'cb_timeout': '--cb-timeout',
-           'cb_type': '--cb-type', 'split_frames': '--split-frames', 'display_proc': '--display-proc',
-           'cb_delivery': '--delivery', 'camera_timeout': '--camera-timeout', 'start_method': '--start-method'}
 
 
 class StopSignals:
@@ -68,12 +60,12 @@ def run_recording(settings: Dict[str, Any], *, as_json: bool, quiet: bool, print
     except RecorderError as error:
         _tell(error, debug, 'nothing was started')
         return USAGE
-    error = _run(recorder, choose_progress(quiet, recorder.settings.rec_length), print_results)
+    failure = _run(recorder, choose_progress(quiet, recorder.settings.rec_length), print_results)
     if recorder.report is not None:
         _print_report(recorder.report, as_json, quiet)
-    if error is not None:
-        _tell(error, debug, _title(error))
-    return exit_code(recorder.report, error)
+    if failure is not None:
+        _tell(failure, debug, _title(failure))
+    return exit_code(recorder.report, failure)
 
 
 def _run(recorder: Any, progress: Silence, print_results: bool) -> Optional[BaseException]:
@@ -142,14 +134,6 @@ def _title(error: BaseException) -> str:
 
 
 def _tell(error: BaseException, debug: Callable[[], bool], title: str) -> None:
-    options = ', '.join(dict.fromkeys(_options_meant(str(error))))
-    if options:
-        error = type(error)(f'{error} (on the command line: {options})') if not error.__cause__ else error
     if debug():
-        import traceback
         traceback.print_exception(type(error), error, error.__traceback__, file=sys.stderr)
     tell_error(error, title)
-
-
-def _options_meant(message: str) -> Iterator[str]:
-    return (option for name, option in OPTIONS.items() if name in message)

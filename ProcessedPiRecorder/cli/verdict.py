@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime
-from typing import Any, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Iterable, List, Mapping, Sequence, Tuple
 
+from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.panel import Panel
@@ -32,22 +33,23 @@ def print_verdict(console: Console, report: Report) -> None:
 
 
 def headline(report: Report) -> Panel:
-    """COMPLETE, NOT COMPLETE or NOT KNOWN TO BE COMPLETE, with the reasons."""
+    """COMPLETE, NOT COMPLETE or UNKNOWN, with the reasons."""
     words, meaning = _headline(report)
     style = STYLES[report.complete]
     body = f'[bold {style}]{words}[/]  {escape(meaning)}'
-    reasons = report.reasons if report.complete != 'yes' else []
+    # The headline itself tells the number of lost frames.
+    reasons = [reason for reason in report.reasons if not reason.endswith((' frames lost', ' frame lost'))]
     body += ''.join(f'\n  • {escape(reason)}' for reason in reasons)
     return Panel(body, border_style=style, expand=False, padding=(0, 1))
 
 
 def _headline(report: Report) -> Tuple[str, str]:
-    kept = 'in the file' if report.files else 'captured (no file was asked for)'
+    kept = 'in the file' if report.written else 'captured; no file was asked for'
     frames = count(report.captured, 'frame')
     if report.complete == 'yes':
         return 'COMPLETE', f'all {frames} that the camera made are {kept}'
     if report.complete == 'unknown':
-        return 'NOT PROVEN', f'{frames} {kept}; nothing is known to be missing, but it cannot be proven'
+        return 'UNKNOWN', f'{frames} {kept}; nothing is known to be missing, but that is not proven'
     if report.lost and report.captured:
         share = 100 * report.lost / max(report.sensor, 1)
         return 'NOT COMPLETE', f'{count(report.lost, "frame")} of {report.sensor:,} lost ({_percent(share)})'
@@ -65,25 +67,26 @@ def figures(report: Report) -> RenderableType:
 
 
 def _rows(report: Report) -> Iterable[Tuple[str, str]]:
-    yield 'Frames', (f'{report.sensor:,} made by the camera · {report.captured:,} captured · {report.written:,} written '
-                     f'· {_alarm(report.lost, "lost")}')
+    yield 'Frames', (f'{report.sensor:,} made by the camera · {report.captured:,} captured · '
+                     f'{report.written:,} written · {_alarm(report.lost, "lost")}')
     if _has_callback(report):
         yield 'Callback', (f'{report.processed:,} seen · {report.returned:,} recorded as returned · '
                            f'{report.bypassed:,} by-passed · {_alarm(report.failed, "failed")}')
         if report.callback_errors or report.callback_restarts:
-            yield '', f'{_alarm(report.callback_errors, "errors")} · started again {count(report.callback_restarts, "time")}'
+            yield '', (f'{_alarm(report.callback_errors, "errors")} · '
+                       f'started again {count(report.callback_restarts, "time")}')
         yield '', ' · '.join(filter(None, [_spread('took', report.callback_ms), count(report.results, 'result')]))
     yield 'Time', ' · '.join(filter(None, [
         clock_time(report.started), duration(report.duration_s),
         f'{report.rate_hz:.2f} Hz' if report.rate_hz else '',
         f'longest gap {report.slowest_interval_ms:.1f} ms' if report.slowest_interval_ms else '']))
-    for name, what in (('callback', 'Delay until the callback'), ('disk', 'Delay until on disk')):
+    for name, what in (('callback', 'Until called'), ('disk', 'Until on disk')):
         if report.latency_ms.get(name):
-            yield what if name == 'disk' else 'Delay until called', _spread('', report.latency_ms[name])
+            yield what, _spread('', report.latency_ms[name])
     if report.ring_frames:
         share = 100 * report.ring_high_water / report.ring_frames
         yield 'Ring', f'at most {report.ring_high_water:,} of {report.ring_frames:,} slots in use ({_percent(share)})'
-    if report.files:
+    if report.file_bytes:
         ratio = f' · {report.compression_ratio:.2f} times smaller than raw' if report.compression_ratio else ''
         yield 'Size', f'{size(report.file_bytes)}{ratio}{_efforts(report.effort)}'
     camera = report.camera
@@ -106,8 +109,8 @@ def _has_callback(report: Report) -> bool:
 
 
 def _camera(camera: Mapping[str, Any], loss_detection: str) -> str:
-    evidence = {'frame_duration': 'losses seen by the frames\' own times', 'fixed_rate': 'losses seen by the fixed rate',
-                'count': 'losses seen by its frame counter', 'none': 'it gives no means to see losses'}
+    evidence = {'frame_duration': 'losses seen by the frames\' own times', 'none': 'it gives no means to see losses',
+                'fixed_rate': 'losses seen by the fixed rate', 'count': 'losses seen by its frame counter'}
     rate = camera.get('framerate')
     return ' · '.join(filter(None, [
         escape(str(camera.get('model') or 'unnamed')), f'{camera.get("width")}×{camera.get("height")}',
@@ -118,15 +121,16 @@ def _efforts(effort: Mapping[str, int]) -> str:
     pages = sum(effort.values())
     if not pages:
         return ''
-    return ' · ' + ', '.join(f'{name} {_percent(100 * number / pages)}' for name, number in
+    return ' · effort: ' + ', '.join(f'{name} {_percent(100 * number / pages)}' for name, number in
                              sorted(effort.items(), key=lambda item: -item[1]) if number)
 
 
-def loss_table(losses: Sequence[Loss], lost: int, first_ns: Optional[int] = None) -> Table:
+def loss_table(losses: Sequence[Loss], lost: int) -> Table:
     """The first places where frames are missing."""
     shown = losses[:SHOWN_LOSSES]
     more = f'; the first {len(shown)} of {len(losses):,} places' if len(losses) > len(shown) else ''
-    table = Table(title=f'Lost frames: {lost:,}{more}', title_justify='left', title_style='bold red')
+    table = Table(title=f'Lost frames: {lost:,}{more}', title_justify='left', title_style='bold red',
+                  box=box.SIMPLE_HEAD, pad_edge=False)
     for name, justify in (('frame', 'right'), ('missing', 'right'), ('after (UTC)', 'left'), ('why', 'left')):
         table.add_column(name, justify=justify)   # type: ignore[arg-type]
     for loss in shown:
@@ -201,4 +205,4 @@ def clock_time(when: Any) -> str:
         seconds, ns = divmod(when, 10**9)
         moment = datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
         return f'{moment:%Y-%m-%d %H:%M:%S}.{ns // 10**6:03d}'
-    return str(when).replace('T', ' ').replace('+00:00', ' UTC')
+    return str(when).replace('T', ' ').replace('+00:00', ' UTC').replace('Z', ' UTC')
