@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import zlib
+from typing import Tuple
 
 import numpy as np
 import pytest
@@ -196,7 +197,7 @@ def test_a_change_of_scene_is_noticed_before_the_next_sample_is_due() -> None:
 
 
 @pytest.mark.parametrize('size', SIZES)
-def test_sampling_works_at_any_size(size: 'tuple[int, int]') -> None:
+def test_sampling_works_at_any_size(size: Tuple[int, int]) -> None:
     image = noise(*size, 3)
     assert chooser_for(9, image).choose(image, 0.0) in EFFORTS
 

@@ -39,10 +39,10 @@ class RecordingFile:
     """
 
     is_ours = True
+    _fd = -1
 
     def __init__(self, path: Union[str, os.PathLike[str]]) -> None:
         self.path = Path(path)
-        self._fd = -1
         try:
             self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
             self._file = FileBytes(self.path, self._fd)
@@ -144,6 +144,9 @@ class RecordingFile:
         return self
 
     def __exit__(self, *exc: Any) -> None:
+        self.close()
+
+    def __del__(self) -> None:
         self.close()
 
     # ------------------------------------------------------------------ how it is found

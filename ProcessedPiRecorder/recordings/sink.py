@@ -275,7 +275,16 @@ class PageSink:
             self._begin_part()
         if self._error is not None:
             return
-        self._part.append([encoded.page for encoded in batch])
+        pages_before = self._part.pages
+        try:
+            self._part.append([encoded.page for encoded in batch])
+        except RecordingFileError:
+            if len(batch) == 1 or self._part.pages != pages_before:
+                raise
+            # The disk is full, most likely: each page that still fits is one more that is not lost.
+            for encoded in batch:
+                self._append([encoded])
+            return
         written_ns = time.monotonic_ns()
         jobs = [encoded.job for encoded in batch]
         for job in jobs:
