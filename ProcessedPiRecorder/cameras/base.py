@@ -89,7 +89,7 @@ class Stamp(NamedTuple):
 
     sensor_ns: Optional[int] = None
     duration_ns: Optional[int] = None
-    count: Optional[int] = None
+    count: Optional[int] = None      # type: ignore[assignment]   # hides tuple.count, which nobody misses here
 
 
 class FrameSink:

@@ -48,7 +48,9 @@ def inspect(path: str) -> Container:
 
 
 def _mp4(file: BinaryIO, size: int) -> Container:
-    beyond, fragmented, scales, hidden = 0, False, [], []   # type: Tuple[int, bool, List[int], List[int]]
+    beyond, fragmented = 0, False
+    scales: List[int] = []
+    hidden: List[int] = []
     for kind, start, end in _boxes(file, 0, size):
         beyond = max(beyond, end - size)
         if kind == b'mvex':

@@ -165,7 +165,7 @@ def _parse_built_in(name: str, colon: str, argument: str) -> Tuple[str, str]:
     if name in ('file', 'replay'):
         return name, _existing_file(spec, argument)
     if name == 'stream' and not URL.match(argument):
-        raise CameraNotFoundError(f'camera={spec!r}: {argument!r} is not a URL; use rtsp://..., http://... and the like')
+        raise CameraNotFoundError(f'camera={spec!r}: {argument!r} is not a URL; use rtsp://... or http://...')
     return name, argument
 
 

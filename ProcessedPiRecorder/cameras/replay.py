@@ -49,7 +49,8 @@ class ReplayCamera(Camera):
     def open(self, request: CameraRequest) -> Granted:
         pace = chosen_pace(self.pace, request.controls, 'a replay')
         self._pace, self._busy = Pace(pace), threading.Lock()
-        self._page, self._broken = 0, []    # type: int, List[Broken]
+        self._page = 0
+        self._broken: List[Broken] = []
         file = self._file = self._open_file()
         size = (file.width, file.height)
         if request.pixel_format != file.pixel_format:

@@ -356,7 +356,7 @@ def _details(options: SyntheticOptions) -> Mapping[str, Any]:
 
 
 def _whole(value: Any, low: int) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= low
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and int(value) >= low
 
 
 def _real(value: Any, low: float, high: float) -> bool:

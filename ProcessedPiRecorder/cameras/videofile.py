@@ -18,12 +18,13 @@ __all__ = ['Broken', 'VideoFileCamera']
 
 DEFAULT_PERIOD_NS = 40_000_000      # only where a file tells neither a rate nor times
 MAX_PLAUSIBLE_HZ = 10_000
+FILE_CLOCK = "the video file's own timestamps, from its first frame on"
 
 
 class Broken(NamedTuple):
     """How a source broke off: frames known to be missing, and more for people."""
 
-    count: int
+    missing: int
     detail: str
 
 
@@ -58,14 +59,15 @@ class VideoFileCamera(Camera):
         pace = chosen_pace(self.pace, request.controls, 'a video file')
         self._pace = Pace(pace)
         self.broken, self._count, self._last_ns, self._first_ms = None, 0, -1, 0.0
+        self._jump_ns, self._jump_after = 0, 0
         capture = self._open_capture(request.pixel_format)
         size, rate = capture.size, _plausible(capture.get('FPS'))
         require_format(request, size, rate, f'the video {self.path}')
         self._period_ns = 1e9 / rate if rate else DEFAULT_PERIOD_NS
         declared = capture.get('FRAME_COUNT')
         self._declared = int(declared) if 0 < declared < 2**62 else 0
-        return Granted(*size, *size, rate, request.pixel_format, "the video file's own timestamps, from its first frame",
-                       'count', waits=True, model=os.path.basename(self.path), details={
+        return Granted(*size, *size, rate, request.pixel_format, FILE_CLOCK, 'count', waits=True,
+                       model=os.path.basename(self.path), details={
                            'path': self.path, 'pace': pace, 'declared_frames': self._declared,
                            'container': self._container.kind, 'orientation': capture.get('ORIENTATION_META')})
 
@@ -84,7 +86,7 @@ class VideoFileCamera(Camera):
     def stream(self, sink: FrameSink) -> None:
         super().stream(sink)
         if self.broken is not None:
-            sink.lost(self.broken.count, 'source broke off', detail=self.broken.detail)
+            sink.lost(self.broken.missing, 'source broke off', detail=self.broken.detail)
 
     def close(self) -> None:
         if self._pace is not None:
@@ -134,6 +136,8 @@ class VideoFileCamera(Camera):
         time_ns = int(round((position_ms - self._first_ms) * 1e6))
         if time_ns <= self._last_ns or not math.isfinite(position_ms):
             time_ns = self._last_ns + max(1, int(round(self._period_ns)))
+        if self._count and time_ns - self._last_ns > self._jump_ns:
+            self._jump_ns, self._jump_after = time_ns - self._last_ns, self._count - 1
         self._last_ns = time_ns
         return time_ns
 
@@ -150,7 +154,10 @@ class VideoFileCamera(Camera):
         hidden = math.ceil(container.hidden_s * 1e9 / self._period_ns)
         if not container.exact_count or short <= hidden:
             return None
-        return Broken(short, f'{where}: the file declares {self._declared} frames, {self._count} could be read; '
+        # Damage in the middle shows as a jump in time; a steady file tells nothing more by its longest step.
+        jump = (f', and its times jump by {self._jump_ns / 1e9:.3f} s after frame {self._jump_after}'
+                if self._jump_ns > 1.5 * self._period_ns else '')
+        return Broken(short, f'{where}: the file declares {self._declared} frames, {self._count} could be read{jump}; '
                              'it is damaged')
 
     @classmethod

@@ -7,7 +7,7 @@ vouches for, or none.
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Optional, Tuple
 
 from ..cameras.base import LOSS_DETECTION, Stamp
 
@@ -16,11 +16,13 @@ __all__ = ['LossDetector']
 STALL_NS = 1_000_000_000
 STALL_PERIODS = 10
 
-# Gains of the second-order loop that follows a fixed rate (an alpha-beta filter). Small enough that 40 % jitter
-# averages out, large enough that a clock some percent off is followed before its phase has slipped half a period.
-PHASE_GAIN = 0.1
-RATE_GAIN = 0.005
-RATE_LIMIT = 0.05     # the true rate is trusted to lie within 5 % of the granted one
+# What a camera of fixed rate is assumed to do, in frame periods. Found by trial over jitter up to 40 % and rates up to
+# 3 % off: a stiffer filter follows drift too late, a looser or less forgetful one can lock to a wrong rate for good.
+JITTER = 0.15             # standard deviation of a timestamp
+RATE_ERROR = 0.01         # of the true rate against the granted one, at the start
+RATE_WANDER = 1e-3        # of the rate, a frame
+RATE_MEMORY = 0.99        # a frame; what is forgotten falls back to the granted rate
+RATE_LIMIT = 0.025
 
 
 class LossDetector:
@@ -33,9 +35,9 @@ class LossDetector:
         what is missing beyond that is divided by the mean of the durations on both sides of the gap. One lost
         frame is counted exactly even where the duration changes up to threefold across it.
     ``'fixed_rate'``
-        ``stamp.sensor_ns`` against a grid of ``period_ns``. The grid is followed (phase and, within 5 %, period),
-        so that single timestamps may be off by up to 40 % of a period and the camera's clock may drift slowly.
-        In the first ten frames or so, before the grid has settled, it is the *gap* that may be off by 40 %.
+        ``stamp.sensor_ns`` against a grid of ``period_ns``. The grid is followed, phase and period, so that gaps may
+        be off by 40 % of a period (each timestamp by 20 %) from the first frame on and by 50 % once it has settled,
+        and the true rate may lie, or drift slowly, within 2 % of the granted one.
     ``'count'``
         ``stamp.count``. A counter that goes back was reset; that is no loss.
     ``'none'``
@@ -142,26 +144,45 @@ class LossDetector:
 
 
 class _Grid:
-    """The instants at which a camera of fixed rate makes its frames, followed through jitter and drift."""
+    """The instants at which a camera of fixed rate makes its frames, followed through jitter and drift.
+
+    A Kalman filter of two states, phase and period, in units of the granted period: it trusts the first frames'
+    times much and later ones' little, so that jitter averages out while slow changes of the rate are followed.
+    """
 
     def __init__(self, start_ns: int, period: float) -> None:
-        self.period = float(period)
         self._granted = float(period)
         self._at = start_ns       # whole ns: a float loses them beyond 2**53
         self._fraction = 0.0
-        self._seen = 1
+        self._stretch = 1.0       # true period / granted period
+        self._phase_var, self._cross_var, self._rate_var = JITTER ** 2, 0.0, RATE_ERROR ** 2
+
+    @property
+    def period(self) -> float:
+        """The true period as estimated, ns."""
+        return self._granted * self._stretch
 
     def advance(self, sensor_ns: int) -> int:
         """Move on to the frame stamped sensor_ns; returns the grid points passed over without a frame."""
         elapsed = sensor_ns - self._at - self._fraction
         steps = max(1, int(elapsed / self.period + 0.5))
         residual = elapsed - steps * self.period
-        self._seen += 1
-        self._move(steps * self.period + residual * max(PHASE_GAIN, 1 / self._seen))
-        limit = self._granted * RATE_LIMIT
-        period = self.period + RATE_GAIN * residual / steps
-        self.period = min(max(period, self._granted - limit), self._granted + limit)
+        phase_gain, rate_gain = self._gains(steps)
+        self._move(steps * self.period + phase_gain * residual)
+        stretch = 1 + (self._stretch - 1) * RATE_MEMORY ** steps + rate_gain * residual / self._granted
+        self._stretch = min(max(stretch, 1 - RATE_LIMIT), 1 + RATE_LIMIT)
         return steps - 1
+
+    def _gains(self, steps: int) -> Tuple[float, float]:
+        """Predict the errors over so many periods, take in one timestamp, and return the filter's two gains."""
+        phase = self._phase_var + steps * (2 * self._cross_var + steps * self._rate_var)
+        cross = self._cross_var + steps * self._rate_var
+        rate = self._rate_var + steps * RATE_WANDER ** 2
+        total = phase + JITTER ** 2
+        phase_gain, rate_gain = phase / total, cross / total
+        self._phase_var, self._cross_var = (1 - phase_gain) * phase, (1 - phase_gain) * cross
+        self._rate_var = rate - rate_gain * cross
+        return phase_gain, rate_gain
 
     def _move(self, by_ns: float) -> None:
         whole = int(by_ns + self._fraction)
