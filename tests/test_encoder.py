@@ -133,6 +133,11 @@ def test_the_best_that_can_be_afforded_and_is_worth_it(affordable_s: float, effo
     assert best_trial(TRIALS, affordable_s).effort == effort
 
 
+def test_next_to_nothing_is_not_worth_a_core() -> None:
+    assert best_trial([Trial('stored', 1.0, 0.001), Trial('rle', 0.002, 0.001), Trial('deflate-9', 0.0015, 0.01)],
+                      1.0).effort == 'rle'
+
+
 def test_pressure_rises_at_once_and_falls_late() -> None:
     pressure, course = 0, []
     for fill in (0.4, 0.51, 0.8, 0.7, 0.59, 0.45, 0.36, 0.34, 0.9, 0.1, 0.1):

@@ -5,7 +5,7 @@
   levels; flat scenes are the opposite. No effort is best everywhere, so it is measured.
 * *Affordability*: for a source that does not wait, a page's estimated seconds, shared by the threads, must fit
   the measured interval between frames with a margin.
-* *Gain*: a dearer effort must save at least MIN_GAIN of the bytes.
+* *Gain*: a dearer effort must save at least MIN_GAIN of the bytes, and MIN_SAVED of the raw ones.
 * *Pressure*: when the ring fills because encoding falls behind, the effort falls before a frame does. When
   encoding keeps up and the disk is slow, it does not: larger pages would make the disk slower still.
 """
@@ -26,7 +26,8 @@ __all__ = ['EffortChooser', 'Trial']
 SAMPLE_EVERY = 64            # pages
 SAMPLE_BYTES = 96 * 1024
 RATIO_SHIFT = 0.25           # relative change of the achieved ratio that calls for a new sample
-MIN_GAIN = 0.025
+MIN_GAIN = 0.025             # of the compressed bytes ...
+MIN_SAVED = 0.001            # ... and of the raw ones: below that, even a third less is not worth a core
 CPU_SHARE = 0.6              # of the interval; the rest is for the callback, the camera and surprises
 INTERVAL_PAGES = 64          # the interval is the mean over so many
 FIRST_INTERVAL_S = 1 / 60    # assumed until it is measured
@@ -139,11 +140,11 @@ class EffortChooser:
 
 
 def best_trial(trials: List[Trial], affordable_s: float) -> Trial:
-    """The cheapest among those within MIN_GAIN of the smallest affordable one; the first is always affordable."""
+    """The cheapest among those about as small as the smallest affordable one; the first is always affordable."""
     affordable = [trials[0], *(trial for trial in trials[1:] if trial.seconds <= affordable_s)]
     smallest = min(trial.size for trial in affordable)
-    return min((trial for trial in affordable if trial.size * (1 - MIN_GAIN) <= smallest),
-               key=lambda trial: trial.seconds)
+    good_enough = max(smallest / (1 - MIN_GAIN), smallest + MIN_SAVED)
+    return min((trial for trial in affordable if trial.size <= good_enough), key=lambda trial: trial.seconds)
 
 
 def next_pressure(pressure: int, fill: float) -> int:
