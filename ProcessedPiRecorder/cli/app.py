@@ -153,8 +153,8 @@ def sheet(recording: Annotated[Path, typer.Argument(help='A recording.')],
     """Draw a contact sheet: frames spread over a recording, with the boxes that its callback found."""
     from ..recordings.sheet import write_contact_sheet
     target = output or recording.with_suffix('.png')
-    write_contact_sheet(recording, target, frames)
-    typer.echo(f'{target}')
+    summary = write_contact_sheet(recording, target, frames)
+    typer.echo(f'{target}: {summary}')
 
 
 @app.command()

@@ -26,11 +26,16 @@ PAPER, INK, FAINT, GREEN = (250, 250, 248), (40, 40, 40), (130, 130, 130), (60, 
 
 
 def write_contact_sheet(recording: Union[str, 'os.PathLike[str]'], output: Union[str, 'os.PathLike[str]'],
-                        frames: int = 20) -> None:
-    """Draw the sheet of a recording into a PNG (an older one is replaced). Raises RecordingFileError."""
+                        frames: int = 20) -> str:
+    """Draw the sheet of a recording into a PNG (an older one is replaced); returns its heading.
+
+    Raises RecordingFileError.
+    """
     import cv2
     with RecordingFile(recording) as opened:
-        image = contact_sheet(opened, _stored_boxes(opened.path), frames)
+        boxes = _stored_boxes(opened.path)
+        image = contact_sheet(opened, boxes, frames)
+        heading = _summary(opened, boxes, min(frames, opened.pages))
     coded, data = cv2.imencode('.png', image)
     assert coded
     try:
@@ -38,6 +43,7 @@ def write_contact_sheet(recording: Union[str, 'os.PathLike[str]'], output: Union
     except OSError as error:
         raise RecordingFileError(f'the contact sheet {output} cannot be written: {error.strerror}; '
                                  'choose another place') from error
+    return heading
 
 
 def contact_sheet(recording: RecordingFile, boxes: Optional[Dict[int, List[Box]]] = None,
@@ -46,30 +52,34 @@ def contact_sheet(recording: RecordingFile, boxes: Optional[Dict[int, List[Box]]
 
     boxes: for frame indices (not pages), the boxes to draw, in pixels of the frame; None when there are no results.
     """
-    import cv2
     pages = spread(recording.pages, frames)
-    columns = max(1, math.ceil(math.sqrt(len(pages) * 0.75 * recording.height / recording.width * 2)))
-    columns = min(len(pages), columns)
     scale = TILE_WIDTH / recording.width
     tile_height = max(1, round(recording.height * scale))
-    rows = math.ceil(len(pages) / columns)
     step_x, step_y = TILE_WIDTH + MARGIN, tile_height + CAPTION + MARGIN
-    sheet = np.empty((TITLE + rows * step_y + MARGIN, columns * step_x + MARGIN, 3), np.uint8)
-    sheet[:] = PAPER
+    # About as wide as a screen: 4 to 3.
+    columns = min(len(pages), max(1, round(math.sqrt(len(pages) * 4 / 3 * step_y / step_x))))
+    rows = math.ceil(len(pages) / columns)
+    sheet = np.full((TITLE + rows * step_y + MARGIN, columns * step_x + MARGIN, 3), PAPER, np.uint8)
     write(sheet, recording.path.name, (MARGIN, 20), 0.55, INK)
     write(sheet, _summary(recording, boxes, len(pages)), (MARGIN, 38), 0.4, FAINT)
     first_ns = recording.page_record(0).time_ns
     for place, page in enumerate(pages):
         x, y = MARGIN + place % columns * step_x, TITLE + place // columns * step_y + MARGIN // 2
         record = recording.page_record(page)
-        shrink = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-        tile = cv2.resize(_as_bgr(recording.read_page(page)), (TILE_WIDTH, tile_height), interpolation=shrink)
-        found = (boxes or {}).get(record.index, [])
-        draw_boxes(tile, found, scale)
-        sheet[y:y + tile_height, x:x + TILE_WIDTH] = tile
+        sheet[y:y + tile_height, x:x + TILE_WIDTH] = _tile(recording.read_page(page), tile_height,
+                                                           (boxes or {}).get(record.index, []))
         caption = f'frame {record.index}   {(record.time_ns - first_ns) / 1e9:.3f} s'
         write(sheet, caption, (x, y + tile_height + 16), 0.4, INK)
     return sheet
+
+
+def _tile(image: np.ndarray, height: int, boxes: List[Box]) -> np.ndarray:
+    import cv2
+    scale = TILE_WIDTH / image.shape[1]
+    color = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else image
+    tile = cv2.resize(color, (TILE_WIDTH, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    draw_boxes(tile, boxes, scale)
+    return tile
 
 
 def spread(pages: int, frames: int) -> List[int]:
@@ -128,8 +138,3 @@ def _summary(recording: RecordingFile, boxes: Optional[Dict[int, List[Box]]], sh
     if boxes is None:
         return text + ', no results beside it'
     return text + f'; something found in {sum(1 for found in boxes.values() if found)} of {len(boxes)}'
-
-
-def _as_bgr(image: np.ndarray) -> np.ndarray:
-    import cv2
-    return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else image
