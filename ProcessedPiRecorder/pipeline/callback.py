@@ -10,7 +10,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import logging
-import sys
 import time
 from typing import Any, Callable, Deque, NamedTuple, Optional
 
@@ -182,20 +181,12 @@ class CallbackRunner:
                 self._lose_results(error)
 
 
-def limit_opencv_threads() -> None:
-    """Keep an OpenCV that the script had already used from waiting for threads that a fork does not bring along."""
-    cv2 = sys.modules.get('cv2')
-    if cv2 is not None:
-        cv2.setNumThreads(1)
-
-
 def callback_main(channel: Channel, plan: Plan, arguments: CallbackArguments) -> int:
     """Entry of the callback process ('3Proc')."""
     message = channel.receive()
     if message is None or message[0] != 'ring':
         return 0
     ring = Ring(message[2][0], message[1])
-    limit_opencv_threads()
     runner = CallbackRunner(plan, ring, arguments, channel.send)
     try:
         runner.enter()

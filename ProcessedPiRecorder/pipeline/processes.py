@@ -10,6 +10,7 @@ import gc
 import importlib
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -180,6 +181,7 @@ def run_child(role: str, entry: Callable[..., Any], channel: Channel, plan: Any,
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     _log_to(channel)
+    _calm_opencv()
     code = 1
     try:
         code = entry(channel, plan, arguments) or 0
@@ -192,6 +194,17 @@ def run_child(role: str, entry: Callable[..., Any], channel: Channel, plan: Any,
             except (AttributeError, OSError, ValueError):
                 pass
     return code
+
+
+def _calm_opencv() -> None:
+    """Keep an OpenCV that the script has already used from waiting for threads that a fork does not bring along.
+
+    The pthreads pool of the PyPI wheels notices a fork by itself; TBB and OpenMP (Debian's builds) do not. Never
+    setNumThreads(1) here: it waits for the lost threads itself (seen with OpenCV 4.6 and 4.14); 0 does not.
+    """
+    cv2 = sys.modules.get('cv2')
+    if cv2 is not None and not re.search(r'Parallel framework:\s+pthreads', cv2.getBuildInformation()):
+        cv2.setNumThreads(0)
 
 
 def _ignore(number: int, frame: Any) -> None:

@@ -474,6 +474,9 @@ def writer_main(channel: Channel, plan: Plan, arguments: WriterArguments) -> int
         return 0
     layout, granted = message[1]
     ring = Ring(message[2][0], layout)
+    if arguments.inner is None:
+        import cv2
+        cv2.setNumThreads(0)               # pages are spread over the cores already; a callback's thread keeps its own
     try:
         hub = Hub(channel, plan, granted, ring, arguments)
     except Exception as error:
