@@ -307,7 +307,8 @@ class CallbackPort(_Side):
 
     def _send(self, message: bytes) -> None:
         self._start_feeding()
-        super()._send(message)
+        if self._feeder.running:     # else the script's process has gone: nobody will ever read it
+            super()._send(message)
 
     def _receive(self, timeout: Optional[float]) -> bytes:
         self._start_draining()
