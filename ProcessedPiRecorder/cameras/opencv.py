@@ -59,7 +59,7 @@ class OpenCVCamera(Camera):
         self._stamped = False
 
     def __repr__(self) -> str:
-        return f'OpenCVCamera({self.number})'
+        return f'{type(self).__name__}({self.number})'
 
     def open(self, request: CameraRequest) -> Granted:
         cv2 = import_cv2()

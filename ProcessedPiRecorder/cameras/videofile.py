@@ -132,9 +132,9 @@ class VideoFileCamera(Camera):
         whatever else does not increase, follow the frame before by one period.
         """
         if self._count == 0:
-            self._first_ms = position_ms
-        time_ns = int(round((position_ms - self._first_ms) * 1e6))
-        if time_ns <= self._last_ns or not math.isfinite(position_ms):
+            self._first_ms = position_ms if math.isfinite(position_ms) else 0.0
+        time_ns = int(round((position_ms - self._first_ms) * 1e6)) if math.isfinite(position_ms) else -1
+        if time_ns <= self._last_ns:
             time_ns = self._last_ns + max(1, int(round(self._period_ns)))
         if self._count and time_ns - self._last_ns > self._jump_ns:
             self._jump_ns, self._jump_after = time_ns - self._last_ns, self._count - 1
