@@ -116,7 +116,7 @@ class Scene:
             return []
         raw = np.random.PCG64([seed, 2]).random_raw(len(SHAPE_GAINS))
         return [_Shape(_stamp(number, side, self.channels), number * band, self.eye_width - side, band - side,
-                       2 + number, 1, int(raw[number] % 10_000)) for number in range(len(SHAPE_GAINS))]
+                       2 + number, 1, int(raw[number]) % 10_000) for number in range(len(SHAPE_GAINS))]
 
 
 class _Cells:
