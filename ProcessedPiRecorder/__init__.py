@@ -13,9 +13,10 @@ from . import errors
 from ._version import __version__
 from .errors import RecorderError
 from .frame import Frame, left, right
-from .recorder import ProcessedPiRecorder, Status
+from .recorder import ProcessedPiRecorder
 from .report import Report
 from .settings import Settings
+from .status import Status
 
 __all__ = ['Frame', 'ProcessedPiRecorder', 'RecorderError', 'Report', 'Settings', 'Status', '__version__', 'errors',
            'left', 'right']

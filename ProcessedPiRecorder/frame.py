@@ -34,8 +34,8 @@ class Frame(np.ndarray):
         self.time_ns = getattr(source, 'time_ns', None)
 
     def __reduce__(self) -> Any:
-        rebuild, arguments, state = super().__reduce__()
-        return rebuild, arguments, (state, self.index, self.time_ns)
+        reduced: Any = super().__reduce__()
+        return reduced[0], reduced[1], (reduced[2], self.index, self.time_ns)
 
     def __setstate__(self, state: Any) -> None:
         array_state, self.index, self.time_ns = state

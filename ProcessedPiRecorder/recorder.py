@@ -11,31 +11,30 @@ import collections
 import dataclasses
 import logging
 import os
-import shutil
 import signal
 import sys
 import threading
 import time
 import warnings
 import weakref
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Tuple, Type
 
 from . import errors
 from .cameras import registry
-from .errors import CallbackError, RecorderError, RecorderStateError, RecordingFileError, SettingsError
+from .errors import CallbackError, RecorderError, RecorderStateError
 from .pipeline.cb_queue import CallbackQueue
 from .pipeline.channel import Channel, RemoteError
 from .pipeline.keeper import keeper_main
 from .pipeline.plan import Plan
 from .pipeline.processes import Child, exit_text, start_child
 from .pipeline.ring import Ring, Stat
-from .recordings.results import results_path
+from .preconditions import check_carriage, check_files
 from .report import Report
 from .settings import Settings
+from .status import Status, read_status
 
-__all__ = ['ProcessedPiRecorder', 'Status']
+__all__ = ['ProcessedPiRecorder']
 
 log = logging.getLogger(__name__)
 
@@ -43,38 +42,6 @@ PROGRESS_PERIOD_S = 0.5
 #: How long the end of a script waits for a recording that it left running.
 EXIT_TIMEOUT_S = 120.0
 QUEUE_DRAIN_TIMEOUT_S = 90.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Status:
-    """Live figures of a recording, as they stand in shared memory at this moment.
-
-    Attributes:
-        recording: False once everything is on disk. elapsed_s: since the first frame, by the frames' own times.
-        rate_hz: of captured frames, over about the last two seconds; None before there are two.
-        captured, lost, written, processed, returned, bypassed, failed, results: counts, as in the report.
-        ring_frames, ring_in_use: size of the ring, and slots in use. callback_queue, write_queue: frames waiting.
-        bytes_written: on disk. raw_bytes: the same frames before compression. disk_free_bytes: None without a file.
-    """
-
-    recording: bool
-    elapsed_s: float = 0.0
-    rate_hz: Optional[float] = None
-    captured: int = 0
-    lost: int = 0
-    written: int = 0
-    processed: int = 0
-    returned: int = 0
-    bypassed: int = 0
-    failed: int = 0
-    results: int = 0
-    ring_frames: int = 0
-    ring_in_use: int = 0
-    callback_queue: int = 0
-    write_queue: int = 0
-    bytes_written: int = 0
-    raw_bytes: int = 0
-    disk_free_bytes: Optional[int] = None
 
 
 class _Run:
@@ -174,8 +141,8 @@ class ProcessedPiRecorder:
         self._lock = threading.Lock()
         self._old_sigterm: Any = None
         registry.check(self.settings.camera, self.settings.stereo)
-        _check_files(self.settings)
-        _check_carriage(self.settings)
+        check_files(self.settings)
+        check_carriage(self.settings)
         _live.add(self)
 
     # -- the public face
@@ -191,7 +158,7 @@ class ProcessedPiRecorder:
         """
         if self.recording:
             raise RecorderStateError('a recording is running already; call stopVid() or wait() first')
-        _check_files(self.settings)
+        check_files(self.settings)
         self._error, self.report = None, None
         self._catch_sigterm()
         try:
@@ -206,8 +173,8 @@ class ProcessedPiRecorder:
     def stopVid(self, timeout: Optional[float] = None) -> Optional[Report]:
         """End the recording, wait until it is on disk, and return its report. Harmless when none is running.
 
-        Raises how the recording went wrong, once; TimeoutError (StartTimeoutError's kind is not meant) never:
-        with a ``timeout`` in seconds it returns None when the file is not finished by then, and it goes on.
+        With a ``timeout`` in seconds it returns None when the file is not finished by then; that goes on.
+        Raises how the recording went wrong, once.
         """
         self._ask_to_stop('stopVid')
         return self.wait(timeout)
@@ -247,7 +214,8 @@ class ProcessedPiRecorder:
         run = self._run
         if run is None or run.ring is None:
             return Status(recording=self.recording)
-        return _read_status(run, self.recording, self.settings.tif_path if self.settings.write_vid else None)
+        path = self.settings.tif_path if self.settings.write_vid else None
+        return read_status(run.ring, run.rates, self.recording, path)
 
     @property
     def recording(self) -> bool:
@@ -454,9 +422,9 @@ class ProcessedPiRecorder:
         return error
 
     def _bypassed(self, report: Report) -> None:
-        _warn_script(f'{report.bypassed} of {report.captured} frames were recorded without passing through the callback, '
-                     'which had no time for them; they are marked by-passed. A faster callback, a lower framerate or '
-                     "a larger ring_frames helps; cb_delivery='latest' makes it the rule",
+        _warn_script(f'{report.bypassed} of {report.captured} frames were recorded without passing through the '
+                     'callback, which had no time for them; they are marked by-passed. A faster callback, a lower '
+                     "framerate or a larger ring_frames helps; cb_delivery='latest' makes it the rule",
                      errors.CallbackBypassedWarning)
 
     def _warn(self, run: _Run) -> None:
@@ -508,72 +476,6 @@ def _relog(payload: Tuple[str, int, str]) -> None:
     logger = logging.getLogger(name)
     if logger.isEnabledFor(level):
         logger.handle(logger.makeRecord(name, level, '(child process)', 0, text, (), None))
-
-
-def _read_status(run: _Run, recording: bool, path: Optional[Path]) -> Status:
-    assert run.ring is not None
-    stats = [int(value) for value in run.ring.stats[:64]]
-    now = time.monotonic()
-    run.rates.append((now, stats[Stat.CAPTURED]))
-    while len(run.rates) > 2 and now - run.rates[1][0] >= 2.0:
-        run.rates.popleft()
-    elapsed_s = (stats[Stat.LAST_NS] - stats[Stat.FIRST_NS]) / 1e9 if stats[Stat.CAPTURED] else 0.0
-    then, count = run.rates[0]
-    if now - then >= 0.5:
-        rate: Optional[float] = (stats[Stat.CAPTURED] - count) / (now - then)
-    else:
-        rate = (stats[Stat.CAPTURED] - 1) / elapsed_s if elapsed_s > 0 else None
-    free = None
-    if path is not None:
-        try:
-            free = shutil.disk_usage(path.parent).free
-        except OSError:
-            pass
-    return Status(
-        recording=recording, elapsed_s=elapsed_s, rate_hz=rate, captured=stats[Stat.CAPTURED], lost=stats[Stat.LOST],
-        written=stats[Stat.WRITTEN], processed=stats[Stat.PROCESSED], returned=stats[Stat.RETURNED],
-        bypassed=stats[Stat.BYPASSED], failed=stats[Stat.FAILED], results=stats[Stat.RESULTS],
-        ring_frames=run.ring.layout.slots, ring_in_use=stats[Stat.IN_USE], callback_queue=stats[Stat.CALLBACK_QUEUE],
-        write_queue=stats[Stat.WRITE_QUEUE], bytes_written=stats[Stat.FILE_BYTES], raw_bytes=stats[Stat.RAW_BYTES],
-        disk_free_bytes=free)
-
-
-def _check_files(settings: Settings) -> None:
-    """What the file system says now, before anything starts. The writer's own exclusive open has the last word."""
-    wanted: List[Path] = []
-    if settings.write_vid and settings.tif_path is not None:
-        wanted.append(settings.tif_path)
-        if settings.callback is not None:
-            wanted.append(results_path(settings.tif_path))
-    if settings.log_file is not None:
-        wanted.append(settings.log_file)
-    for path in wanted:
-        folder = path.parent
-        if not folder.is_dir():
-            raise RecordingFileError(f'the folder {folder} for {path.name} does not exist; make it first '
-                                     f'(mkdir -p {folder})')
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise RecordingFileError(f'the folder {folder} for {path.name} is not writable for this user; '
-                                     'choose another one, or change its owner')
-        if path.is_dir():
-            raise RecordingFileError(f'{path} is a folder; give the name of a file in it')
-        if path.exists() and not settings.overwrite:
-            raise RecordingFileError(f'{path} exists already and is not touched; choose another name, or pass '
-                                     'overwrite=True')
-
-
-def _check_carriage(settings: Settings) -> None:
-    """Under spawn the callback and the camera must be carried to their processes; find out now."""
-    if settings.start_method != 'spawn':
-        return
-    import cloudpickle
-    for name, thing in (('callback', settings.callback), ('camera', settings.camera)):
-        try:
-            cloudpickle.dumps(thing)
-        except Exception as error:
-            raise SettingsError(f'{name}={thing!r} cannot be carried to its process: {type(error).__name__}: {error}; '
-                                "open files, sockets and models in the callback's __enter__, or use "
-                                "start_method='fork'") from error
 
 
 #: All recorders of this process, for the end of the script and for forks of it.

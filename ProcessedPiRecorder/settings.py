@@ -197,8 +197,9 @@ def _number(name: str, value: Any, low: float, high: float, what: str) -> float:
 
 def _integer(name: str, value: Any, low: int, high: int, what: str) -> int:
     if isinstance(value, numbers.Real) and not isinstance(value, bool) and float(value).is_integer():
-        if low <= int(value) <= high:
-            return int(value)
+        whole = int(float(value))
+        if low <= whole <= high:
+            return whole
         raise SettingsError(f'{name}={value!r} is out of range; use a whole number from {low} to {high} ({what})')
     raise SettingsError(f'{name} must be a whole number from {low} to {high} ({what}), got {value!r}')
 

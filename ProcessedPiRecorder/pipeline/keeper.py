@@ -21,8 +21,15 @@ from .callback import CallbackArguments, callback_main
 from .channel import Channel, RemoteError
 from .display_feed import DisplayArguments, display_main
 from .links import make_link
-from .plan import (CALLBACK_RESTARTS, CAMERA_OPEN_TIMEOUT_S, FINISH_TIMEOUT_S, FLUSH_TIMEOUT_S, RESTART_PAUSE_S,
-                   STOP_GRACE_S, Plan)
+from .plan import (
+    CALLBACK_RESTARTS,
+    CAMERA_OPEN_TIMEOUT_S,
+    FINISH_TIMEOUT_S,
+    FLUSH_TIMEOUT_S,
+    RESTART_PAUSE_S,
+    STOP_GRACE_S,
+    Plan,
+)
 from .processes import Child, exit_text, start_child
 from .reader import ReaderArguments, granted_shape, reader_main
 from .ring import Ring, Stat, plan_ring
@@ -112,7 +119,8 @@ class Keeper:
                 self._on_death(child)
         now = time.monotonic()
         for name, (when, action) in list(self._timers.items()):
-            if when <= now and self._timers.pop(name, None):
+            if when <= now and name in self._timers:
+                del self._timers[name]
                 action()
 
     def _after(self, name: str, seconds: float, action: Callable[[], None]) -> None:

@@ -88,7 +88,7 @@ class Ledger:
             callback_ms=self.callback_time.summary(), ring_frames=ring_frames, ring_high_water=high_water,
             effort=dict(totals.effort) if totals else {}, raw_bytes=totals.raw_bytes if totals else 0,
             file_bytes=totals.file_bytes if totals else 0,
-            compression_ratio=round(totals.raw_bytes / totals.strip_bytes, 3) if totals and totals.strip_bytes else None,
+            compression_ratio=round(totals.ratio, 3) if totals and totals.ratio else None,
             marks=list(self.marks), results=results, stopped=end.get('stopped', ''), started=self._started(),
             duration_s=self._duration_s(), camera=camera, clock=dict(end.get('clock', {})), files=files,
             warnings=list(self.warnings), errors=list(self.errors))

@@ -1,0 +1,437 @@
+"""The hub: the writer's one thread that joins all links, and knows where every frame is.
+
+It sleeps until something arrives: a frame, an answer of the callback, a written page, a word of the keeper, a display
+with time for a picture. A frame is *held* from its arrival until its page is written, whoever works on it meanwhile.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import logging
+import os
+import selectors
+import time
+from typing import Any, Deque, Dict, List, Mapping, NamedTuple, Optional, Sequence
+
+from ..cameras.base import Granted
+from ..errors import RecordingFileError
+from ..recordings.framelog import FrameLog
+from ..recordings.page import PageRecord
+from ..recordings.results import ResultsFile, results_path
+from ..recordings.sink import PageJob, PageSink
+from ..report import Loss, Report
+from .callback import CallbackArguments
+from .channel import Channel, RemoteError
+from .display_feed import DisplayFeed
+from .lane import Held, Lane
+from .ledger import Ledger
+from .links import NOTHING, Kind, LinkReader, LinkWriter, fit_link
+from .plan import LOSS_REASONS, Plan
+from .ring import Ring, Stat
+
+__all__ = ['Hub', 'WriterArguments']
+
+log = logging.getLogger(__name__)
+
+#: A call that takes longer than this counts as hung, unless cb_timeout says otherwise.
+DEFAULT_CB_TIMEOUT_S = 10.0
+
+
+class WriterArguments(NamedTuple):
+    """The writer's ends of its links; -1 where there is none."""
+
+    frames_fd: int                                # from the reader
+    free_fd: int                                  # to the reader
+    offers_fd: int                                # to the callback
+    answers_fd: int                               # from the callback
+    display_receive_fd: int
+    display_send_fd: int
+    inner: Optional[CallbackArguments]            # '2Proc': the other ends, for a thread of this process
+
+
+class Hub:
+    """The writer's hub."""
+
+    def __init__(self, channel: Channel, plan: Plan, granted: Granted, ring: Ring, arguments: WriterArguments) -> None:
+        self._channel, self._plan, self._granted, self._ring = channel, plan, granted, ring
+        self._settings = plan.settings
+        self._ledger = Ledger(granted)
+        self._frames, self._free = LinkReader(arguments.frames_fd), LinkWriter(arguments.free_fd)
+        self._selector = selectors.DefaultSelector()
+        self._order: Deque[Held] = collections.deque()      # frames not yet handed to the file, in order of capture
+        self._in_use = self._high_water = self._writing = 0
+        self._submitted: Deque[Held] = collections.deque()  # handed to the file, and not yet reported written
+        self._written: Deque[List[PageJob]] = collections.deque()
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_write, False)
+        self._marks: List[Dict[str, Any]] = []              # to be attached to the next page
+        self._source_ended = False
+        self._reader_end: Optional[Mapping[str, Any]] = None
+        self._file_error: Optional[BaseException] = None
+        self._published = False
+        self._answers_watched: Optional[LinkReader] = None
+        self._lane = self._make_lane()
+        self._sink = self._make_sink()
+        self._log: Optional[FrameLog] = None
+        self._display = DisplayFeed(ring.displays, arguments.display_receive_fd, arguments.display_send_fd) \
+            if arguments.display_receive_fd >= 0 else None
+        self._show_captured = self._display is not None and self._settings.display_proc == 'camera_reader'
+        self._show_recorded = self._display is not None and not self._show_captured
+        fit_link(arguments.free_fd, ring.layout.slots)
+        if arguments.offers_fd >= 0:
+            fit_link(arguments.offers_fd, ring.layout.slots)
+
+    def _make_lane(self) -> Optional[Lane]:
+        settings, layout = self._settings, self._ring.layout
+        if settings.callback is None:
+            return None
+        return Lane(every=settings.cb_delivery == 'every', may_bypass=not self._granted.waits,
+                    use_outputs=bool(layout.outputs), revivable=settings.cb_type == '2Proc', slots=layout.slots,
+                    outputs=layout.outputs, timeout_s=settings.cb_timeout or DEFAULT_CB_TIMEOUT_S,
+                    first_timeout_s=max(settings.cb_start_timeout, settings.cb_timeout or 0), ledger=self._ledger,
+                    release=self._release)
+
+    def _make_sink(self) -> Optional[PageSink]:
+        settings, shape = self._settings, self._ring.layout.shape
+        if not settings.write_vid:
+            return None
+        assert self._plan.tif_path is not None
+        return PageSink(self._plan.tif_path, height=shape[0], width=shape[1], pixel_format=self._granted.pixel_format,
+                        level=settings.tif_compression, overwrite=settings.overwrite,
+                        split_frames=settings.split_frames, fill=self._fill, waits=self._granted.waits,
+                        on_written=self._on_written, on_error=self._on_file_error,
+                        describe_part=self._description)
+
+    def connect(self, offers_fd: int, answers_fd: int, generation: int) -> None:
+        """A callback is ready."""
+        assert self._lane is not None
+        self._lane.connect(LinkWriter(offers_fd), LinkReader(answers_fd), generation)
+        self._watch_answers()
+
+    def discard(self) -> None:
+        """The start failed: leave nothing behind."""
+        if self._sink is not None:
+            self._sink.discard()
+
+    @property
+    def callback_hangs(self) -> bool:
+        """Whether a '2Proc' callback is in a call that does not return."""
+        return self._lane is not None and self._lane.stuck
+
+    # -- the loop
+
+    def run(self) -> None:
+        """Until everything is written and the reader's last word is there."""
+        watch = self._selector.register
+        watch(self._frames, selectors.EVENT_READ, self._receive_frames)
+        watch(self._wake_read, selectors.EVENT_READ, self._receive_written)
+        watch(self._channel, selectors.EVENT_READ, self._receive_orders)
+        if self._display is not None:
+            watch(self._display, selectors.EVENT_READ, self._receive_display)
+        while not self._done():
+            for key, _ in self._selector.select(self._time_left_s()):
+                key.data()
+            self._expire()
+            self._pump()
+
+    def _done(self) -> bool:
+        return (self._source_ended and not self._order and not self._writing and self._reader_end is not None
+                and (self._lane is None or self._lane.idle))
+
+    def _time_left_s(self) -> Optional[float]:
+        return self._lane.time_left_s(time.monotonic_ns()) if self._lane is not None else None
+
+    def _pump(self) -> None:
+        lane = self._lane
+        if lane is not None:
+            lane.pump(self._in_use)
+            if self._source_ended:
+                lane.finish()
+        while self._order and self._order[0].status:
+            self._record(self._order.popleft())
+        stats = self._ring.stats
+        stats[Stat.CALLBACK_QUEUE] = lane.length if lane is not None else 0
+        stats[Stat.WRITE_QUEUE] = self._writing
+        stats[Stat.IN_USE] = self._in_use
+        stats[Stat.PROCESSED] = self._ledger.processed
+
+    # -- frames come
+
+    def _receive_frames(self) -> None:
+        for record in self._frames.receive():
+            if record.kind == Kind.FRAME:
+                self._take(Held(record))
+            elif record.kind == Kind.LOST:
+                self._ledger.lose(Loss(record.a, record.b, None if record.c == NOTHING else record.c,
+                                       LOSS_REASONS[record.d]))
+            elif record.kind == Kind.END:
+                self._end_of_source()
+        if self._frames.ended:
+            self._end_of_source()
+
+    def _take(self, held: Held) -> None:
+        if not self._published:
+            self._publish()
+        self._in_use += 1
+        if self._in_use > self._high_water:
+            self._high_water = self._in_use
+            self._ring.stats[Stat.HIGH_WATER] = self._in_use
+        self._ledger.frame(held.time_ns)
+        self._ring.stats[Stat.RECEIVED] = self._ledger.captured
+        if self._show_captured and self._display is not None:
+            self._display.offer(self._ring.slots[held.slot])
+        self._order.append(held)
+        if self._lane is None:
+            held.status = 'raw'
+        else:
+            self._lane.take(held)
+
+    def _publish(self) -> None:
+        """The first frame is here, so everything has started well: now the file may take its name."""
+        self._published = True
+        settings = self._settings
+        try:
+            if self._sink is not None:
+                self._sink.publish()
+            if self._lane is not None and self._plan.tif_path is not None:
+                ResultsFile(results_path(self._plan.tif_path), settings.overwrite).prepare()
+            if settings.log_file is not None:
+                self._log = FrameLog(settings.log_file, settings.overwrite)
+        except RecordingFileError as error:
+            self._on_file_error(error)
+
+    def _end_of_source(self) -> None:
+        if not self._source_ended:
+            self._source_ended = True
+            self._selector.unregister(self._frames)
+
+    # -- frames go
+
+    def _record(self, held: Held) -> None:
+        """A frame whose fate is decided, next in order."""
+        image = self._ring.slots[held.slot] if held.status != 'returned' or held.output is None \
+            else self._ring.outputs[held.output]
+        if self._show_recorded and self._display is not None:
+            self._display.offer(image)
+        self._count(held)
+        self._writing += 1
+        if self._sink is None or self._file_error is not None:
+            self._forget(held, wanted=self._sink is not None)
+            return
+        marks, self._marks = self._marks, []
+        self._submitted.append(held)
+        self._sink.submit(PageJob(image, self._page_record(held, marks), held))
+
+    @staticmethod
+    def _page_record(held: Held, marks: Sequence[Mapping[str, Any]]) -> PageRecord:
+        return PageRecord(held.index, held.time_ns, held.sensor_ns, held.host_ns, held.status, tuple(marks),
+                          held.callback_ms)
+
+    def _count(self, held: Held) -> None:
+        counts, stats = self._ledger.by_status, self._ring.stats
+        counts[held.status] += 1
+        stats[Stat.RETURNED], stats[Stat.BYPASSED] = counts['returned'], counts['by-passed']
+        stats[Stat.FAILED] = counts['failed']
+
+    def _on_written(self, jobs: List[PageJob]) -> None:
+        """In the appender thread: wake the hub."""
+        self._written.append(jobs)
+        self._wake()
+
+    def _wake(self) -> None:
+        try:
+            os.write(self._wake_write, b'w')
+        except BlockingIOError:
+            pass                           # it has been woken thousands of times already
+
+    def _receive_written(self) -> None:
+        os.read(self._wake_read, 65536)
+        while self._written:
+            for job in self._written.popleft():
+                if not job.token.written:              # else it was given up before this news came
+                    self._submitted.popleft()
+                    self._ledger.written += 1
+                    self._ledger.disk_latency.add(job.written_ns - job.record.host_ns)
+                    self._finish_frame(job.token, job)
+        stats = self._ring.stats
+        stats[Stat.WRITTEN] = self._ledger.written
+        if self._sink is not None:
+            stats[Stat.FILE_BYTES], stats[Stat.RAW_BYTES] = self._sink.totals.file_bytes, self._sink.totals.raw_bytes
+        if self._file_error is not None:
+            self._drop_unwritten()
+
+    def _finish_frame(self, held: Held, job: Optional[PageJob]) -> None:
+        if self._log is not None:
+            try:
+                self._log.add(job or PageJob(self._ring.slots[held.slot], self._page_record(held, ()), held))
+            except RecordingFileError as error:
+                self._log = None
+                self._on_file_error(error)
+        self._writing -= 1
+        held.written = True
+        if self._lane is not None:
+            self._lane.output_free(held)
+        if not held.open:
+            self._release(held)
+
+    def _forget(self, held: Held, wanted: bool) -> None:
+        """A frame that goes into no file: none is wanted, or it has broken."""
+        if wanted:
+            self._ledger.unwritten += 1
+        self._finish_frame(held, None)
+
+    def _release(self, held: Held) -> None:
+        """The slot may be filled again."""
+        self._in_use -= 1
+        try:
+            self._free.send(Kind.FREE, held.slot)
+        except BrokenPipeError:
+            pass                           # the reader has ended; nobody needs it any more
+
+    # -- the callback
+
+    def _watch_answers(self) -> None:
+        lane = self._lane
+        assert lane is not None and lane.answers is not None
+        self._answers_watched = lane.answers
+        self._selector.register(lane.answers, selectors.EVENT_READ, self._receive_answers)
+
+    def _receive_answers(self) -> None:
+        lane = self._lane
+        assert lane is not None and self._answers_watched is not None
+        lane.receive()
+        if self._answers_watched.ended:
+            self._unwatch_answers()
+
+    def _unwatch_answers(self) -> None:
+        if self._answers_watched is not None:
+            self._selector.unregister(self._answers_watched)
+            self._answers_watched = None
+
+    def _expire(self) -> None:
+        lane = self._lane
+        over_s = lane.hung_for(time.monotonic_ns()) if lane is not None else None
+        if lane is None or over_s is None:
+            return
+        index = lane.offered[0].index
+        text = (f'the callback did not return from frame {index} in time; '
+                + ('it cannot be ended in 2Proc, frames by-pass it until it returns'
+                   if self._settings.cb_type == '2Proc' else 'its process is ended and started again'))
+        log.warning(text)
+        lane.give_up_hung()
+        self._channel.send('cb_hung', (lane.generation, RemoteError('CallbackError', text, '')))
+        self._ledger.errors.append(text)
+
+    # -- the keeper's words
+
+    def _receive_orders(self) -> None:
+        message = self._channel.receive()
+        if message is None:
+            self._keeper_gone()
+            return
+        kind, payload, fds = message
+        if kind == 'reader_end':
+            self._reader_end = payload
+        elif kind == 'mark':
+            self._marks.append(payload)
+            self._ledger.marks.append(payload)
+        elif kind == 'cb_error':
+            self._ledger.errors.append(payload)
+        elif kind == 'warning':
+            self._ledger.warnings.append(payload)
+        elif kind == 'abort':
+            self._reader_end = {'stopped': 'aborted'}
+            self._end_of_source()
+        elif kind == 'display_gone':
+            self._close_display()
+        elif self._lane is not None:
+            self._receive_callback_news(self._lane, kind, payload, fds)
+
+    def _receive_callback_news(self, lane: Lane, kind: str, payload: Any, fds: List[int]) -> None:
+        if kind == 'cb_gone':
+            if self._answers_watched is lane.answers:
+                lane.receive()
+                self._unwatch_answers()
+            lane.bury(payload['generation'], payload['died'])
+        elif kind == 'cb_new':
+            fit_link(fds[0], self._ring.layout.slots)
+            self._ledger.callback_restarts += 1
+            self.connect(fds[0], fds[1], payload)
+        elif kind == 'cb_lost':
+            lane.despair()
+
+    def _keeper_gone(self) -> None:
+        """Nobody will speak any more: end with what there is."""
+        self._selector.unregister(self._channel)
+        self._reader_end = self._reader_end or {'stopped': 'the keeper process died'}
+        if self._lane is not None:
+            self._lane.despair()
+
+    # -- the display
+
+    def _receive_display(self) -> None:
+        assert self._display is not None
+        if not self._display.receive():
+            self._close_display()
+
+    def _close_display(self) -> None:
+        if self._display is not None:
+            self._selector.unregister(self._display)
+            self._display.close()
+            self._display, self._show_captured, self._show_recorded = None, False, False
+
+    # -- trouble with the file
+
+    def _fill(self) -> float:
+        return self._in_use / self._ring.layout.slots
+
+    def _on_file_error(self, error: BaseException) -> None:
+        """From any thread: nothing more can be written."""
+        if self._file_error is None:
+            self._file_error = error
+            self._channel.send('file_error', RemoteError.of(error, 'RecordingFileError'))
+            self._ledger.errors.append(str(error))
+            self._wake()
+
+    def _drop_unwritten(self) -> None:
+        """Take back the frames that the broken file will never report as written."""
+        while self._submitted:
+            self._forget(self._submitted.popleft(), wanted=True)
+
+    # -- the end
+
+    def finish(self) -> None:
+        """Finish the file and hand the report to the keeper."""
+        self._close_display()
+        files: List[str] = []
+        if self._sink is not None:
+            try:
+                if self._published and self._ledger.captured:
+                    files = [str(path) for path in self._sink.finish(self._annotations)]
+                else:
+                    self._sink.discard()
+            except Exception as error:
+                self._on_file_error(error)
+        if self._log is not None:
+            try:
+                self._log.close()
+            except RecordingFileError as error:
+                self._on_file_error(error)
+        self._channel.send('finished', self._report(files).as_dict())
+
+    def _description(self, part: Any) -> Dict[str, Any]:
+        """What is known from the start; from any thread."""
+        return {'settings': self._settings.as_dict(), 'metadata': dict(self._settings.metadata),
+                'camera': dataclasses.asdict(self._granted)}
+
+    def _annotations(self, part: Any) -> Dict[str, Any]:
+        return {'report': self._report([]).as_dict(), 'marks': self._ledger.marks, **self._description(part)}
+
+    def _report(self, files: List[str]) -> Report:
+        end = dict(self._reader_end or {})
+        self._ledger.explain_losses(end.get('loss_details', {}))
+        return self._ledger.report(
+            write_vid=self._sink is not None, end=end, totals=self._sink.totals if self._sink is not None else None,
+            ring_frames=self._ring.layout.slots, high_water=self._high_water,
+            results=int(self._ring.stats[Stat.RESULTS]), files=files)

@@ -1,0 +1,78 @@
+"""Live figures of a recording, read from the counters in shared memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from pathlib import Path
+from typing import Deque, Optional, Tuple
+
+from .pipeline.ring import Ring, Stat
+
+__all__ = ['Status', 'read_status']
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """Live figures of a recording, as they stand in shared memory at this moment.
+
+    Attributes:
+        recording: False once everything is on disk. elapsed_s: since the first frame, by the frames' own times.
+        rate_hz: of captured frames, over about the last two seconds; None before there are two.
+        captured, lost, written, processed, returned, bypassed, failed, results: counts, as in the report.
+        ring_frames, ring_in_use: size of the ring, and slots in use. callback_queue, write_queue: frames waiting.
+        bytes_written: on disk. raw_bytes: the same frames before compression. disk_free_bytes: None without a file.
+    """
+
+    recording: bool
+    elapsed_s: float = 0.0
+    rate_hz: Optional[float] = None
+    captured: int = 0
+    lost: int = 0
+    written: int = 0
+    processed: int = 0
+    returned: int = 0
+    bypassed: int = 0
+    failed: int = 0
+    results: int = 0
+    ring_frames: int = 0
+    ring_in_use: int = 0
+    callback_queue: int = 0
+    write_queue: int = 0
+    bytes_written: int = 0
+    raw_bytes: int = 0
+    disk_free_bytes: Optional[int] = None
+
+
+def read_status(ring: Ring, recent: Deque[Tuple[float, int]], recording: bool, path: Optional[Path]) -> Status:
+    """The ring's counters as a Status.
+
+    Args:
+        recent: (monotonic seconds, frames captured) of earlier calls, kept between them for the live rate.
+        path: the recording's file, None when nothing is written.
+    """
+    stats = [int(value) for value in ring.stats[:64]]
+    now = time.monotonic()
+    recent.append((now, stats[Stat.CAPTURED]))
+    while len(recent) > 2 and now - recent[1][0] >= 2.0:
+        recent.popleft()
+    elapsed_s = (stats[Stat.LAST_NS] - stats[Stat.FIRST_NS]) / 1e9 if stats[Stat.CAPTURED] else 0.0
+    then, count = recent[0]
+    if now - then >= 0.5:
+        rate: Optional[float] = (stats[Stat.CAPTURED] - count) / (now - then)
+    else:
+        rate = (stats[Stat.CAPTURED] - 1) / elapsed_s if elapsed_s > 0 else None
+    free = None
+    if path is not None:
+        try:
+            free = shutil.disk_usage(path.parent).free
+        except OSError:
+            pass
+    return Status(
+        recording=recording, elapsed_s=elapsed_s, rate_hz=rate, captured=stats[Stat.CAPTURED], lost=stats[Stat.LOST],
+        written=stats[Stat.WRITTEN], processed=stats[Stat.PROCESSED], returned=stats[Stat.RETURNED],
+        bypassed=stats[Stat.BYPASSED], failed=stats[Stat.FAILED], results=stats[Stat.RESULTS],
+        ring_frames=ring.layout.slots, ring_in_use=stats[Stat.IN_USE], callback_queue=stats[Stat.CALLBACK_QUEUE],
+        write_queue=stats[Stat.WRITE_QUEUE], bytes_written=stats[Stat.FILE_BYTES], raw_bytes=stats[Stat.RAW_BYTES],
+        disk_free_bytes=free)
