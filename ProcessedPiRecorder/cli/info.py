@@ -112,7 +112,7 @@ def _print_verification(console: Console, facts: Dict[str, Any]) -> None:
 def _table(values: Dict[str, Any]) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
-    table.add_column()
+    table.add_column(overflow='fold')
     for key, value in values.items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         table.add_row(f'  {escape(str(key))}', escape(text))

@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, Optional
 
 from rich.console import Console
 
-from ..errors import CallbackError, RecorderError
+from ..errors import CallbackError, CameraNotFoundError, RecorderError, SettingsError
 from ..report import Report
 from .outcome import COMPLETE, DOUBTFUL, FAILED, USAGE, stderr_console, tell_error, tell_warnings
 from .progress import Silence, choose_progress
@@ -21,6 +21,9 @@ from .verdict import print_verdict
 __all__ = ['run_recording']
 
 LOOK_S = 0.25     # how often the live figures are read
+
+#: Some of what was asked for shows itself to be impossible only once the camera has been opened.
+NOT_POSSIBLE = (SettingsError, CameraNotFoundError)
 
 
 class StopSignals:
@@ -121,7 +124,9 @@ def _print_report(report: Report, as_json: bool, quiet: bool) -> None:
 
 
 def exit_code(report: Optional[Report], error: Optional[BaseException]) -> int:
-    """0 complete; 1 the file is good, but not all is well; 3 the recording failed."""
+    """0 complete; 1 the file is good, but not all is well; 2 it cannot be done so; 3 the recording failed."""
+    if isinstance(error, NOT_POSSIBLE):
+        return USAGE
     if error is not None and not isinstance(error, CallbackError):
         return FAILED
     if error is not None or report is None or report.complete != 'yes' or report.callback_errors:
@@ -130,7 +135,9 @@ def exit_code(report: Optional[Report], error: Optional[BaseException]) -> int:
 
 
 def _title(error: BaseException) -> str:
-    return 'the callback failed' if isinstance(error, CallbackError) else 'the recording failed'
+    if isinstance(error, CallbackError):
+        return 'the callback failed'
+    return 'nothing was started' if isinstance(error, NOT_POSSIBLE) else 'the recording failed'
 
 
 def _tell(error: BaseException, debug: Callable[[], bool], title: str) -> None:

@@ -60,7 +60,8 @@ def figures(report: Report) -> RenderableType:
     """All counts, grouped; groups without content are left out."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style='bold', no_wrap=True)
-    table.add_column()
+    # A path must never be cropped.
+    table.add_column(overflow='fold')
     for name, value in _rows(report):
         table.add_row(name, value)
     return table
