@@ -101,8 +101,8 @@ def test_every_setting_has_an_option_that_reaches_the_recorder(ppr: Any) -> None
                      '--cb-type', '2Proc', '--buffer-length', '2', '-z', '1', '--overwrite', '--display',
                      '--display-proc', 'file_writer', '--timestamp', '--report-hz', '--monitor-qs', '--hz-buffer', '5',
                      '--ring-frames', '333', '--delivery', 'latest', '--cb-timeout', '5', '--cb-start-timeout', '30',
-                     '--camera-timeout', '3', '--record', 'raw', '--split-frames', '15', '--meta', 'a=b=c', '--control', 'disparity=4',
-                     '--start-method', 'spawn', '--json')
+                     '--camera-timeout', '3', '--record', 'raw', '--split-frames', '15', '--meta', 'a=b=c',
+                     '--control', 'disparity=4', '--start-method', 'spawn', '--json')
     assert code == 0, err
     assert sorted(path.name for path in Path().glob('*.tif')) == ['trial.tif', 'trial_001.tif']
     _, out, _ = ppr('info', 'trial.tif', '--json')
