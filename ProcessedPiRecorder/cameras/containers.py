@@ -113,13 +113,20 @@ def _unpack(file: BinaryIO, at: int, form: str) -> Optional[int]:
 def _avi(file: BinaryIO, size: int) -> Container:
     """A chain of RIFF chunks; files beyond 1 GB have several."""
     at = 0
-    while at + 12 <= size:
+    for _ in range(MAX_BOXES):
         file.seek(at)
-        tag, length, form = struct.unpack('<4sI4s', file.read(12))
-        if tag != b'RIFF' or form not in (b'AVI ', b'AVIX'):
+        head = file.read(12)
+        if len(head) < 12 or head[:4] != b'RIFF' or head[8:] not in (b'AVI ', b'AVIX'):
             break
-        at += 8 + length + length % 2
-    return Container('avi', True, max(0, at - size - 1) if at > size + 1 else 0)
+        length = struct.unpack('<I', head[4:8])[0]
+        if length == 0xFFFFFFFF:      # written to a pipe: the length was never known
+            return Container('avi', True)
+        at += 8 + length
+        # Chunks are padded to even lengths, but some writers leave the last byte out.
+        if at + 1 >= size:
+            break
+        at += length % 2
+    return Container('avi', True, max(0, at - size))
 
 
 def _matroska(file: BinaryIO, size: int) -> int:
