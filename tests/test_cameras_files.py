@@ -13,7 +13,7 @@ from typing import Iterable, List, Optional
 import numpy as np
 import pytest
 from camera_kit import ListSink, make_video, number_of, picture, run
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ProcessedPiRecorder.cameras import CameraRequest, ReplayCamera, VideoFileCamera
@@ -210,6 +210,8 @@ def test_containers_whole_and_cut(tmp_path: Path, fourcc: str, name: str) -> Non
 
 
 @settings(deadline=None, max_examples=150)
+@example(b'\x1a\x45\xdf\xa3\x01\x7f', b'\xff' * 20)      # an element longer than a file offset can tell
+@example(b'\0\0\0\x01moov' + b'\xff' * 8, b'\0\0\0\x20elst' + b'\xff' * 40)
 @given(st.sampled_from([b'\0\0\0\x18ftypisom\0\0\0\0', b'RIFF\x10\0\0\0AVI ', b'\x1a\x45\xdf\xa3\x81\x42',
                         b'\0\0\0\x01mdat\0\0\0\0\0\0\0\x10', b'\0\0\0\x08moov', b'']), st.binary(max_size=200))
 def test_hostile_containers_never_raise(head: bytes, rest: bytes) -> None:

@@ -145,6 +145,8 @@ def _matroska(file: BinaryIO, size: int) -> int:
         if raw[:4] == b'\x18\x53\x80\x67':
             return max(0, payload + length - size)
         at = payload + length
+        if at >= size:      # and perhaps beyond what a file offset can be
+            return 0
     return 0
 
 
