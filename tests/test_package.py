@@ -19,7 +19,8 @@ REPO = Path(__file__).resolve().parent.parent
 PACKAGE = REPO / 'ProcessedPiRecorder'
 
 #: From the top down; a layer may import from itself and from those to the right of it.
-LAYERS = {'cli': {'recorder', 'cameras', 'recordings'}, 'recorder': {'pipeline', 'cameras', 'recordings'},
+LAYERS = {'cli': {'recorder', 'cameras', 'recordings'},
+          'recorder': {'preconditions', 'status', 'pipeline', 'cameras', 'recordings'},
           'preconditions': {'cameras', 'recordings'}, 'status': {'pipeline'},
           'pipeline': {'cameras', 'recordings'}, 'callbacks': set(), 'cameras': {'recordings'}, 'recordings': set()}
 
