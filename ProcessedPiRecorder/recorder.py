@@ -52,6 +52,8 @@ class _Run:
         self.ring: Optional[Ring] = None
         self.changed = threading.Condition()
         self.started = False
+        self.source_ended = False
+        self.marks: List[Dict[str, Any]] = []
         self.outcome: Optional[Tuple[str, Any]] = None      # ('done' | 'failed' | 'died', payload)
         self.warnings: List[Tuple[str, str]] = []
         self.granted: Any = None
@@ -141,6 +143,8 @@ class ProcessedPiRecorder:
         self._lock = threading.Lock()
         self._old_sigterm: Any = None
         registry.check(self.settings.camera, self.settings.stereo)
+        # Now, and not at the start: the script may change its folder in between. No hardware is touched by this.
+        self._camera = registry.resolve(self.settings.camera)
         check_files(self.settings)
         check_carriage(self.settings)
         _live.add(self)
@@ -186,6 +190,8 @@ class ProcessedPiRecorder:
         """
         run = self._run
         if run is not None:
+            if threading.current_thread() is run.thread:
+                return None                # the progress function: it runs in the thread that would bring the end
             with run.changed:
                 if not run.changed.wait_for(lambda: run.outcome is not None, timeout):
                     return None
@@ -198,15 +204,18 @@ class ProcessedPiRecorder:
     def mark(self, label: str) -> int:
         """Store an event with the recording, on the frames' clock; returns its originating time (ns since 1970 UTC).
 
-        Raises RecorderStateError when nothing is being recorded.
+        The label is cut after 200 characters. Raises RecorderStateError when nothing is being recorded, or the last
+        frame has already been taken.
         """
         monotonic_ns = time.monotonic_ns()
         run = self._run
-        if run is None or run.ring is None or not self.recording:
+        if run is None or run.ring is None or not self.recording or run.source_ended:
             raise RecorderStateError(f'mark({label!r}): nothing is being recorded; call recordVid() first '
                                      '(with blocking=False, or mark from another thread)')
         time_ns = monotonic_ns + int(run.ring.stats[Stat.HOST_OFFSET_NS])
-        run.channel.send('mark', {'label': str(label)[:200], 'time_ns': time_ns})
+        mark = {'label': str(label)[:200], 'time_ns': time_ns}
+        run.marks.append(mark)
+        run.channel.send('mark', mark)
         return time_ns
 
     def status(self) -> Status:
@@ -284,7 +293,7 @@ class ProcessedPiRecorder:
             if problem:
                 early.append(('DisplayWarning', f'no live window: {problem}'))
                 settings = _without_display(settings)
-        plan = Plan(settings=dataclasses.replace(settings, progress=None), camera=registry.resolve(settings.camera),
+        plan = Plan(settings=dataclasses.replace(settings, progress=None), camera=self._camera,
                     start_method=settings.start_method or 'fork', tif_path=settings.tif_path)
         return plan, early
 
@@ -340,6 +349,8 @@ class ProcessedPiRecorder:
                 _relog(payload)
             elif kind == 'warning':
                 run.warnings.append(payload)
+            elif kind == 'source_ended':
+                run.source_ended = True
             elif kind == 'started':
                 with run.changed:
                     run.started = True
@@ -383,6 +394,7 @@ class ProcessedPiRecorder:
             self._error = self._keeper_died(run)
         else:
             self._take_report(payload)
+            self._check_marks(run)
         self._warn(run)
 
     def _keeper_died(self, run: _Run) -> RecorderError:
@@ -410,6 +422,15 @@ class ProcessedPiRecorder:
             self._error = self._callback_error(callback_errors[0])
         if self.report.bypassed and self.settings.cb_delivery == 'every':
             self._bypassed(self.report)
+
+    def _check_marks(self, run: _Run) -> None:
+        """A mark that came in the very moment of the end may have missed the file: say so, never lose it silently."""
+        assert self.report is not None
+        late = [mark for mark in run.marks if mark not in self.report.marks]
+        if late:
+            self.report = dataclasses.replace(self.report, marks=[*self.report.marks, *late])
+            _warn_script(f'these marks came after the last frame and are in rec.report only, not in the file: {late}',
+                         errors.RecorderWarning)
 
     def _callback_error(self, first: RemoteError) -> CallbackError:
         assert self.report is not None

@@ -283,6 +283,12 @@ def test_status_and_progress_tell_how_far_it_is(tmp_path: Path) -> None:
     assert told[-1].captured > told[0].captured
 
 
+def test_the_progress_function_may_stop_the_recording(tmp_path: Path) -> None:
+    rec = recorder(tmp_path / 'a.tif', controls=paced(), progress=lambda status: rec.stopVid())
+    report = rec.recordVid()
+    assert report.stopped == 'stopVid' and report.complete == 'yes'
+
+
 def test_no_descriptor_and_no_thread_stays_in_the_script(tmp_path: Path) -> None:
     def count() -> int:
         return len(os.listdir('/proc/self/fd'))

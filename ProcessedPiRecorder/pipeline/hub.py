@@ -321,7 +321,7 @@ class Hub:
         log.warning(text)
         lane.give_up_hung()
         self._channel.send('cb_hung', (lane.generation, RemoteError('CallbackError', text, '')))
-        self._ledger.errors.append(text)
+        self._ledger.note_error(text)
 
     # -- the keeper's words
 
@@ -337,7 +337,7 @@ class Hub:
             self._marks.append(payload)
             self._ledger.marks.append(payload)
         elif kind == 'cb_error':
-            self._ledger.errors.append(payload)
+            self._ledger.note_error(payload)
         elif kind == 'warning':
             self._ledger.warnings.append(payload)
         elif kind == 'abort':
@@ -391,7 +391,7 @@ class Hub:
         if self._file_error is None:
             self._file_error = error
             self._channel.send('file_error', RemoteError.of(error, 'RecordingFileError'))
-            self._ledger.errors.append(str(error))
+            self._ledger.note_error(str(error))
             self._wake()
 
     def _drop_unwritten(self) -> None:

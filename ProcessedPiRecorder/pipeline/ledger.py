@@ -13,6 +13,7 @@ __all__ = ['Ledger']
 
 #: Beyond this many places, further losses are summed up in one entry: a report must stay readable and storable.
 MAX_LOSSES = 10_000
+MAX_ERRORS = 100
 
 
 class Ledger:
@@ -57,6 +58,11 @@ class Ledger:
         last = self.losses[-1]
         self.losses[-1] = Loss(last.index, last.count + loss.count, last.time_ns, 'other',
                                'all further losses, summed up')
+
+    def note_error(self, text: str) -> None:
+        """An error, for the report; the first hundred say enough."""
+        if len(self.errors) < MAX_ERRORS:
+            self.errors.append(text)
 
     def explain_losses(self, details: Mapping[int, str]) -> None:
         """Add what the reader knows more about the losses at these indices."""

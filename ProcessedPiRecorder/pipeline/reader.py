@@ -52,7 +52,6 @@ class RingSink(FrameSink):
         self.stopping = False
         self.stopped = ''                       # why, once it is known
         self.last_host_ns = time.monotonic_ns()
-        self.waiting_since_ns: Optional[int] = None     # while a source that waits is held by a full ring
         self.details: Dict[int, str] = {}       # loss index -> more about it
         self.defects: List[str] = []
         self._ring, self._frames, self._free_link = ring, frames, free
@@ -142,12 +141,9 @@ class RingSink(FrameSink):
     def _take_slot(self) -> Optional[int]:
         self._collect()
         if self._waits and not self._free:
-            self.waiting_since_ns = time.monotonic_ns()
             while not self._free and not self.stopping:
                 self._free_link.wait(None, self._wake_read)
                 self._collect()
-            self.waiting_since_ns = None
-            self.last_host_ns = time.monotonic_ns()       # the camera was not silent: it was not asked
         return self._free.popleft() if self._free else None
 
     def _collect(self) -> None:
@@ -284,8 +280,8 @@ class _Reader:
     def _silence_left_s(self) -> float:
         """Seconds until the camera counts as stalled."""
         limit_s = self._plan.settings.camera_timeout
-        if self._sink.waiting_since_ns is not None:
-            return limit_s
+        if self._granted.waits:
+            return limit_s                 # a file has its pauses, and is not asked while the ring is full
         return limit_s - (time.monotonic_ns() - self._sink.last_host_ns) / 1e9
 
     def _stalled(self) -> None:
