@@ -102,7 +102,7 @@ def test_figures_before_there_are_any() -> None:
 
 @pytest.mark.parametrize('seconds', [0.0, 60.0])
 def test_the_live_bar_shows_everything(seconds: float) -> None:
-    console = Console(file=io.StringIO(), width=100, force_terminal=True, color_system=None)
+    console = Console(file=io.StringIO(), width=100, force_terminal=True, color_system=None, _environ={'TERM': 'xterm'})
     with LiveBar(console, seconds) as bar:
         bar.show(live())
         bar.say('finishing')
