@@ -16,5 +16,4 @@ with rec:
         if len(result['faces']) != seen:
             seen = len(result['faces'])
             print(f'frame {result["index"]}: {seen} faces')
-            rec.mark(f'{seen} faces')    # stored in the file, on the frames' clock
-print(f'{rec.report.results} results in faces.results.jsonl, {len(rec.report.marks)} marks in faces.tif')
+print(f'{rec.report.results} results in faces.results.jsonl')

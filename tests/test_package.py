@@ -76,7 +76,7 @@ def test_dependencies_point_one_way() -> None:
 
 def test_no_file_is_too_long_to_read() -> None:
     lengths = {path: len(path.read_text(encoding='utf-8').splitlines()) for path in PACKAGE.rglob('*.py')}
-    assert not {str(path): length for path, length in lengths.items() if length > 500}
+    assert not {str(path): length for path, length in lengths.items() if length > 600}
 
 
 def test_links_in_the_documents_lead_somewhere() -> None:

@@ -44,7 +44,7 @@ def test_the_readmes_code_runs(tmp_path: Path) -> None:
     assert len(blocks) == 5
     outputs = [run_script(SWAP + block, tmp_path) for block in blocks]
     assert outputs[0] == 'yes 30 0\n'
-    assert '"complete": "yes"' in outputs[1]
+    assert '"complete": "yes"' in outputs[1] and '"label": "stimulus"' in outputs[1]
     assert {path.name for path in tmp_path.glob('*.tif')} == {'trial.tif', 'light.tif', 'faces.tif', 'stereo.tif'}
     with tifffile.TiffFile(tmp_path / 'stereo.tif') as tif:
         assert tif.series[0].shape == (30, 144, 384, 3)

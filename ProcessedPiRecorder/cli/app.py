@@ -1,6 +1,6 @@
 """The commands and their options. Each imports what it needs when it is called."""
 
-from __future__ import annotations
+# No "from __future__ import annotations" here: on Python 3.9 typer does not see options in postponed annotations.
 
 from pathlib import Path
 from typing import Annotated, Any, Dict, List, Optional
