@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -12,7 +13,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Iterator, List, NamedTuple, Optional, Tuple
+from typing import Iterator, NamedTuple, Optional, Tuple
 
 import numpy as np
 import pytest
@@ -101,19 +102,60 @@ class Shown:
         return self.process.returncode, out.strip(), err
 
 
-def wait_for_color(screen: Screen, color: Tuple[int, int, int], row: int = 60, column: int = 100) -> None:
-    deadline = time.monotonic() + 10
+def has_color(screen: Screen, color: Tuple[int, int, int], row: int, column: int, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
     while tuple(screen.pixels()[row, column]) != color:
-        assert time.monotonic() < deadline, f'{screen.pixels()[row, column]} is not {color}'
+        if time.monotonic() > deadline:
+            return False
         time.sleep(0.02)
+    return True
+
+
+def wait_for_color(screen: Screen, color: Tuple[int, int, int], row: int = 60, column: int = 100) -> None:
+    assert has_color(screen, color, row, column, 10), f'{screen.pixels()[row, column]} is not {color}'
+
+
+def show_first(screen: Screen, folder: Path, color: Tuple[int, int, int], height: int = HEIGHT, width: int = WIDTH,
+               row: int = 60, column: int = 100) -> Shown:
+    """A display process that shows its first frame.
+
+    Without a window manager, 5 to 20 of 100 windows of OpenCV's wheels (Qt) stay black on Xvfb for all their
+    life, plain cv2.imshow just the same: then it is tried again.
+    """
+    for attempt in range(8):
+        where = folder / f'try{attempt}'
+        where.mkdir()
+        shown = Shown(screen, where, height, width)
+        assert shown.show(color)
+        if has_color(screen, color, row, column, 1.0):
+            return shown
+        assert shown.end()[:2] == (0, 'ended')
+    raise AssertionError('no window showed its first frame')
+
+
+def close_button(screen: Screen, window: int) -> None:
+    """Send a window what a window manager sends when its close button is pressed (X protocol, ICCCM 4.2.8.1)."""
+    address = display._x_address(screen.name)
+    assert address is not None
+    with display._x_connect(address) as connection:
+        connection.sendall(b'l\0' + struct.pack('<HHHHH', 11, 0, 0, 0, 0))
+        display._receive(connection, struct.unpack('<6xH', display._receive(connection, 8))[0] * 4)
+        atoms = []
+        for name in (b'WM_PROTOCOLS', b'WM_DELETE_WINDOW'):
+            padded = display._padded(name)
+            connection.sendall(struct.pack('<BBHHH', 16, 0, 2 + len(padded) // 4, len(name), 0) + padded)
+            atoms.append(struct.unpack_from('<I', display._receive(connection, 32), 8)[0])
+        event = struct.pack('<BBHII5I', 33, 32, 0, window, atoms[0], atoms[1], 0, 0, 0, 0)
+        connection.sendall(struct.pack('<BBHII', 25, 0, 11, window, 0) + event)
+        connection.sendall(struct.pack('<BBH', 43, 0, 1))     # GetInputFocus: its reply says that all is done
+        display._receive(connection, 32)
 
 
 @needs_xvfb
 def test_it_shows_the_frames_in_their_colors_and_ends_quietly(screen: Screen, tmp_path: Path) -> None:
-    shown = Shown(screen, tmp_path)
-    for slot, color in enumerate([(255, 0, 0), (10, 20, 200)]):     # BGR
-        assert shown.show(color, slot)
-        wait_for_color(screen, color)
+    shown = show_first(screen, tmp_path, (255, 0, 0))     # BGR
+    assert shown.show((10, 20, 200), 1)
+    wait_for_color(screen, (10, 20, 200))
     start, count = time.monotonic(), 0
     while count < 30:
         assert shown.show((count, 0, 0), count % 2)
@@ -126,18 +168,14 @@ def test_it_shows_the_frames_in_their_colors_and_ends_quietly(screen: Screen, tm
 
 @needs_xvfb
 def test_large_frames_are_scaled_down(screen: Screen, tmp_path: Path) -> None:
-    shown = Shown(screen, tmp_path, 1080, 1920)
-    assert shown.show((0, 200, 0))
-    wait_for_color(screen, (0, 200, 0), 700, 1270)
+    shown = show_first(screen, tmp_path, (0, 200, 0), 1080, 1920, 700, 1270)
     assert not screen.pixels()[730:, :].any() and not screen.pixels()[:, 1290:].any()
     assert shown.end()[:2] == (0, 'ended')
 
 
 @needs_xvfb
 def test_only_the_display_process_ends_when_the_screen_goes_away(screen: Screen, tmp_path: Path) -> None:
-    shown = Shown(screen, tmp_path)
-    assert shown.show((1, 2, 3))
-    wait_for_color(screen, (1, 2, 3))
+    shown = show_first(screen, tmp_path, (1, 2, 3))
     screen.process.kill()
     screen.process.wait()
     try:
@@ -151,17 +189,23 @@ def test_only_the_display_process_ends_when_the_screen_goes_away(screen: Screen,
 
 @needs_xvfb
 @pytest.mark.skipif(shutil.which('xdotool') is None, reason='needs xdotool')
-@pytest.mark.parametrize('action', [['key', 'q'], ['key', 'Escape'], ['windowquit'], ['windowclose']])
-def test_the_user_closes_the_window(screen: Screen, tmp_path: Path, action: List[str]) -> None:
-    shown = Shown(screen, tmp_path)
-    assert shown.show((1, 2, 3))
-    wait_for_color(screen, (1, 2, 3))
-    subprocess.run(['xdotool', 'search', '--name', TITLE, *(['windowfocus'] if action[0] == 'key' else []), *action],
-                   env={**os.environ, 'DISPLAY': screen.name}, check=True, stderr=subprocess.DEVNULL)
+@pytest.mark.parametrize('action', ['q', 'Escape', 'close button'])
+def test_the_user_closes_the_window(screen: Screen, tmp_path: Path, action: str) -> None:
+    shown = show_first(screen, tmp_path, (1, 2, 3))
+    found = xdotool(screen, 'search', '--name', TITLE)
+    if action == 'close button':
+        close_button(screen, int(found))
+    else:
+        xdotool(screen, 'windowfocus', found, 'key', action)
     out, err = shown.process.communicate(timeout=10)
     assert (out.strip(), shown.process.returncode, err) == ('closed', 0, '')
     os.close(shown.send_fd)
     os.close(shown.ready_fd)
+
+
+def xdotool(screen: Screen, *words: str) -> str:
+    return subprocess.run(['xdotool', *words], env={**os.environ, 'DISPLAY': screen.name}, check=True, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=20).stdout.strip()
 
 
 @needs_xvfb
@@ -216,7 +260,8 @@ def serve(path: Path, answer: bytes) -> Tuple[socket.socket, threading.Thread]:
         with connection:
             connection.recv(100)
             connection.sendall(answer)
-            connection.recv(100)
+            with contextlib.suppress(ConnectionError):     # it hangs up with what it did not read
+                connection.recv(100)
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     return server, thread

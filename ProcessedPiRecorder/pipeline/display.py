@@ -27,7 +27,6 @@ MOST_RATE = 30.0                        # Hz
 # The toolkits have no descriptor to wait on: their events (redraw, resize, close) wait until they are asked for,
 # and 20 times a second is what a hand on the mouse does not notice. Frames wake the process at once.
 EVENT_INTERVAL = 0.05                   # seconds
-SETTLING_MS = 50                        # for a new window to appear
 SCREEN_TIMEOUT = 1.0                    # seconds for a screen to answer; over ssh it may be far away
 CLOSING_KEYS = (27, ord('q'))           # Escape
 
@@ -97,10 +96,6 @@ class _Window:
         cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
         cv2.resizeWindow(self._title, image.shape[1], image.shape[0])
         self._made = True
-        # Qt now and then (1 of 20 under Xvfb) does not paint an image that it gets before the X server has
-        # mapped the window, and does not make up for it later: a source that then stalls would show nothing.
-        cv2.imshow(self._title, image)
-        cv2.waitKey(SETTLING_MS)
 
     def alive(self) -> bool:
         """Serve the toolkit's events; False once the user has closed the window."""
