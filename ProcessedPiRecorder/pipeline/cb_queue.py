@@ -260,6 +260,7 @@ class CallbackPort(_Side):
         self._owner_pid: Optional[int] = None
         self._draining = False
         self._feeding = False
+        self._dropped = 0
         self._finished = False
         self._everything_sent = False
 
@@ -301,14 +302,17 @@ class CallbackPort(_Side):
             self._feeder.join(1.0)
         self._drain.cancel()
         self._drain.join(1.0)
-        unsent = len(self._outbound)
+        self._inbound.close_input()
+        unsent = len(self._outbound) + self._dropped
         self._outbound.clear()
         return in_time and not unsent
 
     def _send(self, message: bytes) -> None:
         self._start_feeding()
-        if self._feeder.running:     # else the script's process has gone: nobody will ever read it
+        if self._feeder.running:
             super()._send(message)
+        else:     # the script's process has gone: nobody will ever read it
+            self._dropped += 1
 
     def _receive(self, timeout: Optional[float]) -> bytes:
         self._start_draining()
