@@ -295,6 +295,27 @@ def test_ctrl_c_of_a_whole_process_group_stops_and_finishes() -> None:
     assert 'COMPLETE' in out
 
 
+def test_a_second_ctrl_c_leaves_the_file_to_be_finished_without_us() -> None:
+    write_module('own_slow', '''
+        import time
+        class Slow:
+            def __enter__(self): return self
+            def __exit__(self, *exception): time.sleep(2)
+            def __call__(self, buffer, cb_queue): pass
+    ''')
+    process = start_ppr('record', 'trial.tif', *QUICK, '--callback', 'own_slow:Slow', start_new_session=True)
+    await_pages(Path('trial.tif'))
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.7)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 3 and 'stopped twice' in err and 'Traceback' not in err
+    deadline = time.monotonic() + 20
+    while not is_finished('trial.tif'):
+        assert time.monotonic() < deadline, 'nobody finished the file'
+        time.sleep(0.1)
+
+
 def test_a_terminal_gets_a_live_bar_and_a_pipe_does_not() -> None:
     outer, inner = pty.openpty()
     command = [sys.executable, '-m', 'ProcessedPiRecorder', 'record', 'trial.tif', *QUICK, '--seconds', '1.5']

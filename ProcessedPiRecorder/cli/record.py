@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import threading
 import traceback
+import warnings
 from types import FrameType
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, NoReturn, Optional
 
 from rich.console import Console
 
@@ -55,15 +57,18 @@ class StopSignals:
 def run_recording(settings: Dict[str, Any], *, as_json: bool, quiet: bool, print_results: bool,
                   debug: Callable[[], bool]) -> int:
     """Record with these arguments of the recorder's; returns the exit code. Blocks until the recording has ended."""
-    console = stderr_console()
-    tell_warnings(console)
-    try:
-        from ..recorder import ProcessedPiRecorder
-        recorder = ProcessedPiRecorder(blocking=False, **settings)
-    except RecorderError as error:
-        _tell(error, debug, 'nothing was started')
-        return USAGE
-    failure = _run(recorder, choose_progress(quiet, recorder.settings.rec_length), print_results)
+    with warnings.catch_warnings():
+        tell_warnings(stderr_console())
+        try:
+            from ..recorder import ProcessedPiRecorder
+            recorder = ProcessedPiRecorder(blocking=False, **settings)
+        except RecorderError as error:
+            _tell(error, debug, 'nothing was started')
+            return USAGE
+        try:
+            failure = _run(recorder, choose_progress(quiet, recorder.settings.rec_length), print_results)
+        except KeyboardInterrupt:
+            _abandon()
     if recorder.report is not None:
         _print_report(recorder.report, as_json, quiet)
     if failure is not None:
@@ -73,6 +78,7 @@ def run_recording(settings: Dict[str, Any], *, as_json: bool, quiet: bool, print
 
 def _run(recorder: Any, progress: Silence, print_results: bool) -> Optional[BaseException]:
     results: Optional[threading.Thread] = None
+    failure: Optional[BaseException] = None
     try:
         with StopSignals() as stop, progress:
             if recorder.settings.callback is not None:
@@ -83,15 +89,20 @@ def _run(recorder: Any, progress: Silence, print_results: bool) -> Optional[Base
             if results is not None:
                 results.start()
             _watch(recorder, stop, progress)
-    except KeyboardInterrupt:
-        return RecorderError('stopped twice while the file was being finished; the recorder\'s processes finish it on '
-                             'their own. Look at it later with:  ppr info')
     except RecorderError as error:
-        return error
-    finally:
-        if results is not None and results.ident is not None:
-            results.join(timeout=10)
-    return None
+        failure = error
+    # Its last lines come before the verdict. It ends with the queue; it never began when nothing was started.
+    if results is not None and results.ident is not None:
+        results.join()
+    return failure
+
+
+def _abandon() -> NoReturn:
+    """Leave at once. The recorder would wait for its processes; they finish the file without us, too."""
+    tell_error(RecorderError('not waited for: the recorder\'s processes finish the file on their own. '
+                             'Look at it in a moment with:  ppr info'), 'stopped twice')
+    sys.stdout.flush()
+    os._exit(FAILED)
 
 
 def _watch(recorder: Any, stop: StopSignals, progress: Silence) -> None:
