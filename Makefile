@@ -1,4 +1,4 @@
-# make demo · make test · make test-full · make lint · make types · make fresh-machine
+# make demo · make test · make test-full · make lint · make types · make bench · make fresh-machine
 #
 # Everything goes into a virtual environment of its own. Another Python:
 #   make test PYTHON=python3.13 VENV=.venvs/3.13
@@ -6,11 +6,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-full lint types fresh-machine clean
+.PHONY: demo test test-full lint types bench fresh-machine clean
 
 demo: $(VENV)/.demo
 	sh scripts/demo.sh $(VENV)
@@ -26,6 +27,9 @@ lint: $(VENV)/.dev
 
 types: $(VENV)/.dev
 	$(BIN)/mypy
+
+bench: $(VENV)/.test
+	$(BIN)/python benchmarks/record_rate.py $(BENCH_ARGS)
 
 fresh-machine:
 	sh scripts/fresh-machine.sh
