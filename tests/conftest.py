@@ -11,6 +11,11 @@ from typing import Dict, Iterator, List, Set
 
 import psutil
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A slow moment of a shared machine is no finding about the code under test.
+settings.register_profile('shared machine', deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile('shared machine')
 
 PATIENCE_S = 5.0
 PR_SET_CHILD_SUBREAPER = 36
