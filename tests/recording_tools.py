@@ -30,8 +30,11 @@ def recorder(path: Optional[Path], **settings: Any) -> ProcessedPiRecorder:
 
 
 def paced(**controls: Any) -> Dict[str, Any]:
-    """Camera controls for a synthetic camera that behaves like hardware: its own pace, no end."""
-    return {'pace': True, 'frames': None, **controls}
+    """Camera controls for a synthetic camera that behaves like hardware: its own pace, no end.
+
+    Its many buffers forgive the machine that runs the tests: a reader that does not get the processor for a while.
+    """
+    return {'pace': True, 'frames': None, 'buffers': 1000, **controls}
 
 
 def truth(settings: Any, **controls: Any) -> Callable[[int], np.ndarray]:

@@ -92,7 +92,8 @@ def test_unknown_arguments_are_refused() -> None:
 
 def test_the_order_of_positional_arguments_is_that_of_the_first_readme(tmp_path: Path) -> None:
     rec = ProcessedPiRecorder(str(tmp_path / 'a.tif'), 64, 48, 0.5, 25, 10, False, 'file_writer', True, True, True,
-                              True, do_nothing, '2Proc', False, True, 3, 4, 5, str(tmp_path / 'log.csv'), camera='synthetic')
+                              True, do_nothing, '2Proc', False, True, 3, 4, 5, str(tmp_path / 'log.csv'),
+                              camera='synthetic')
     settings = rec.settings
     assert (settings.x_resolution, settings.y_resolution, settings.scale_factor, settings.framerate,
             settings.rec_length, settings.display, settings.display_proc, settings.stereo, settings.timestamp,

@@ -52,11 +52,12 @@ class SyntheticOptions:
     loss_detection: str = 'frame_duration'
     disparity: int = 8
     duration_pattern: Tuple[Tuple[int, float], ...] = ()
+    buffers: int = BUFFERS
 
     def __post_init__(self) -> None:
         for name in ('seed', 'lose_every', 'disparity', 'exit_code'):
             self._require(name, _whole(getattr(self, name), 0), 'a whole number from 0')
-        for name in ('width', 'height', 'kill_signal'):
+        for name in ('width', 'height', 'kill_signal', 'buffers'):
             self._require(name, _whole(getattr(self, name), 1), 'a whole number from 1')
         for name in ('stall_at', 'raise_at', 'exit_at', 'kill_at'):
             value = getattr(self, name)
@@ -112,9 +113,10 @@ class SyntheticCamera(Camera):
         disparity: with stereo, how far (pixels of the recorded frame) the right eye sees everything further left.
         duration_pattern: ((frames, factor), ...), repeated: frame durations as multiples of the granted rate's,
             as auto-exposure makes them.
+        buffers: finished frames that the sensor keeps for a reader that is late (4, as real cameras have).
 
     Frames are rendered at the recorded size: it has a resizer of its own. When paced, it treats a slow reader as
-    a real sensor does: finished frames wait in 4 buffers, in order; a frame that finishes while all are taken is
+    a real sensor does: finished frames wait in ``buffers``, in order; a frame that finishes while all are taken is
     lost. A frame counts as finished at the end of its duration; its timestamp is its start (CLOCK_MONOTONIC).
     """
 
@@ -276,6 +278,7 @@ class _Sensor:
         self._skip = frozenset(options.skip)
         self._limit: float = math.inf if options.frames is None else options.frames
         self._next = 0
+        self._buffers = options.buffers
         self._stall: Optional[int] = options.stall_at
         self._stall_end: float = 0
         if self._stall is not None:
@@ -292,7 +295,7 @@ class _Sensor:
         while self._next < self._limit and self._timeline.offset(self._next + 1) <= now:
             if self.is_lost(self._next):
                 self._pass_lost()
-            elif len(self.held) < BUFFERS:
+            elif len(self.held) < self._buffers:
                 self.held.append(self._next)
                 self._next += 1
             else:

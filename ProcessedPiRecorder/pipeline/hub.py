@@ -12,12 +12,14 @@ import logging
 import os
 import selectors
 import time
+from pathlib import Path
 from typing import Any, Deque, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from ..cameras.base import Granted
 from ..errors import RecordingFileError
 from ..recordings.framelog import FrameLog
 from ..recordings.page import PageRecord
+from ..recordings.part import PartInfo
 from ..recordings.results import ResultsFile, results_path
 from ..recordings.sink import PageJob, PageSink
 from ..report import Loss, Report
@@ -420,13 +422,15 @@ class Hub:
                 self._on_file_error(error)
         self._channel.send('finished', self._report(files).as_dict())
 
-    def _description(self, part: Any) -> Dict[str, Any]:
+    def _description(self, part: PartInfo) -> Dict[str, Any]:
         """What is known from the start; from any thread."""
         return {'settings': self._settings.as_dict(), 'metadata': dict(self._settings.metadata),
                 'camera': dataclasses.asdict(self._granted)}
 
-    def _annotations(self, part: Any) -> Dict[str, Any]:
-        return {'report': self._report([]).as_dict(), 'marks': self._ledger.marks, **self._description(part)}
+    def _annotations(self, part: PartInfo) -> Dict[str, Any]:
+        # The names only: a recording is still itself when its folder has moved.
+        files = [Path(path).name for path in part.files]
+        return {'report': self._report(files).as_dict(), 'marks': self._ledger.marks, **self._description(part)}
 
     def _report(self, files: List[str]) -> Report:
         end = dict(self._reader_end or {})
