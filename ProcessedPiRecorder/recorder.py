@@ -349,6 +349,8 @@ class ProcessedPiRecorder:
                 _relog(payload)
             elif kind == 'warning':
                 run.warnings.append(payload)
+            elif kind == 'crashed':
+                run.keeper.crash = payload
             elif kind == 'source_ended':
                 run.source_ended = True
             elif kind == 'started':
@@ -400,10 +402,14 @@ class ProcessedPiRecorder:
     def _keeper_died(self, run: _Run) -> RecorderError:
         stats = run.ring.stats if run.ring is not None else None
         captured, written = (int(stats[Stat.CAPTURED]), int(stats[Stat.WRITTEN])) if stats is not None else (0, 0)
-        return errors.ProcessDiedError(
-            f'the keeper process ended unexpectedly ({exit_text(run.keeper.exitcode)}) after {captured} frames were '
-            f'captured and {written} written; the writer finishes the file on its own', 'keeper', run.keeper.exitcode,
-            captured, written)
+        crash = run.keeper.crash
+        how = crash.message if crash is not None else exit_text(run.keeper.exitcode)
+        error = errors.ProcessDiedError(
+            f'the keeper process ended unexpectedly ({how}) after {captured} frames were captured and {written} '
+            'written; the writer finishes the file on its own', 'keeper', run.keeper.exitcode, captured, written)
+        if crash is not None:
+            error.__cause__ = errors.RemoteTraceback(crash.traceback)
+        return error
 
     def _take_report(self, payload: Dict[str, Any]) -> None:
         found: List[RemoteError] = payload['errors']

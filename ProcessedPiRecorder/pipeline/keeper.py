@@ -85,8 +85,8 @@ class Keeper:
         except _StartFailed as failed:
             failure = failed.error
             self._abort()
-        finally:
-            self._bury_all()
+        # Not in a finally clause: should the keeper itself fail, the others see its end and finish the file.
+        self._bury_all()
         if failure is not None:
             self._parent.send('failed', failure)
         else:
@@ -325,7 +325,11 @@ class Keeper:
         self._running = True
         self._parent.send('started')
 
+    def _on_crashed(self, child: Child, error: RemoteError) -> None:
+        child.crash = error
+
     def _on_ended(self, child: Child, payload: Any) -> None:
+        child.said_goodbye = True
         if child.role == 'reader':
             self._end_of_reader(payload)
 
@@ -406,9 +410,10 @@ class Keeper:
         stats = self._ring.stats if self._ring is not None else None
         captured = int(stats[Stat.CAPTURED]) if stats is not None else 0
         written = int(stats[Stat.WRITTEN]) if stats is not None else 0
-        text = (f'the {child.role} process ended unexpectedly ({exit_text(child.exitcode)}) after {captured} frames '
+        how = child.crash.message if child.crash is not None else exit_text(child.exitcode)
+        text = (f'the {child.role} process ended unexpectedly ({how}) after {captured} frames '
                 f'were captured and {written} written; what was written is safe')
-        return RemoteError('ProcessDiedError', text, '', {
+        return RemoteError('ProcessDiedError', text, child.crash.traceback if child.crash is not None else '', {
             'role': child.role, 'exitcode': child.exitcode, 'frames_captured': captured, 'frames_written': written})
 
     def _reader_ended(self, child: Child) -> None:
@@ -446,7 +451,7 @@ class Keeper:
         self._check_start(child)
         self._timers.pop('callback start', None)
         self._close_waiting_links()
-        died = bool(child.exitcode)
+        died = not child.said_goodbye      # whatever its exit code: os._exit(0) is no goodbye
         self._tell('writer', 'cb_gone', {'generation': child.generation, 'died': died})
         if not died or 'writer' not in self._children or self._report is not None:
             return

@@ -20,7 +20,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Any, Callable, Iterable, Optional
 
-from .channel import Channel, ChannelLogHandler
+from .channel import Channel, ChannelLogHandler, RemoteError
 
 __all__ = ['Child', 'exit_text', 'start_child']
 
@@ -40,6 +40,8 @@ class Child:
     channel: Channel
     generation: int = 0
     exitcode: Optional[int] = None       # negative: the signal that killed it
+    said_goodbye: bool = False           # it has ended its work, and said so
+    crash: Optional[RemoteError] = None  # the exception that it ended with
 
     def buried(self) -> bool:
         """Whether it has ended; looks without waiting, and takes its exit code."""
@@ -185,8 +187,9 @@ def run_child(role: str, entry: Callable[..., Any], channel: Channel, plan: Any,
     code = 1
     try:
         code = entry(channel, plan, arguments) or 0
-    except BaseException:
-        log.exception('the %s process failed', role)
+    except BaseException as error:
+        log.debug('the %s process failed', role, exc_info=True)
+        channel.send('crashed', RemoteError.of(error, 'ProcessDiedError'))
     finally:
         for stream in (sys.stdout, sys.stderr):
             try:
