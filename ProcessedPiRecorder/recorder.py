@@ -22,14 +22,15 @@ from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Tuple, T
 
 from . import errors
 from .cameras import registry
-from .errors import CallbackError, RecorderError, RecorderStateError
+from .errors import CallbackError, RecorderError, RecorderStateError, SettingsError
 from .pipeline.cb_queue import CallbackQueue
 from .pipeline.channel import Channel, RemoteError
 from .pipeline.keeper import keeper_main
 from .pipeline.plan import Plan
-from .pipeline.processes import Child, exit_text, start_child
+from .pipeline.processes import Child, exit_text, occupy_standard_descriptors, start_child
 from .pipeline.ring import Ring, Stat
 from .preconditions import check_carriage, check_files
+from .recordings.salvage import readable
 from .report import Report
 from .settings import Settings
 from .status import Status, read_status
@@ -41,7 +42,8 @@ log = logging.getLogger(__name__)
 PROGRESS_PERIOD_S = 0.5
 #: How long the end of a script waits for a recording that it left running.
 EXIT_TIMEOUT_S = 120.0
-QUEUE_DRAIN_TIMEOUT_S = 90.0
+#: For results that still lie in a pipe when its callback is dead: some kilobytes.
+QUEUE_DRAIN_TIMEOUT_S = 5.0
 
 
 class _Run:
@@ -141,6 +143,7 @@ class ProcessedPiRecorder:
         self._run: Optional[_Run] = None
         self._error: Optional[BaseException] = None
         self._lock = threading.Lock()
+        self._starting = threading.Lock()
         self._old_sigterm: Any = None
         registry.check(self.settings.camera, self.settings.stereo)
         # Now, and not at the start: the script may change its folder in between. No hardware is touched by this.
@@ -160,19 +163,27 @@ class ProcessedPiRecorder:
 
         Raises what prevented the start (nothing is left behind then), or how the recording went wrong.
         """
-        if self.recording:
+        if self.recording or not self._starting.acquire(blocking=False):
             raise RecorderStateError('a recording is running already; call stopVid() or wait() first')
-        check_files(self.settings)
-        self._error, self.report = None, None
-        self._catch_sigterm()
         try:
+            check_files(self.settings)
+            self._error, self.report = None, None
+            self._catch_sigterm()
             self._start()
-            if not self.settings.blocking:
-                return None
-            return self._block()
         except BaseException:
-            self._release_sigterm()
+            self._give_up_start()
             raise
+        finally:
+            self._starting.release()
+        return self._block() if self.settings.blocking else None
+
+    def _give_up_start(self) -> None:
+        """Something was raised while we started (a warning as an error, Ctrl-C): nothing may go on unseen."""
+        run = self._run
+        if run is not None:
+            self._ask_to_stop('interrupted')
+            self._await_end(run)
+        self._release_sigterm()
 
     def stopVid(self, timeout: Optional[float] = None) -> Optional[Report]:
         """End the recording, wait until it is on disk, and return its report. Harmless when none is running.
@@ -257,10 +268,14 @@ class ProcessedPiRecorder:
         for category, text in early:
             _warn_script(text, getattr(errors, category))
         self.cb_queue.begin()
+        occupy_standard_descriptors()
         method = plan.start_method
         try:
             # Forked before any thread of ours exists for this recording.
             keeper = start_child('keeper', keeper_main, plan, method)
+        except SettingsError:
+            self.cb_queue.end()
+            raise
         except OSError as error:
             self.cb_queue.end()
             raise RecorderError(f'the recorder\'s processes could not be started: {error}; '
@@ -268,14 +283,17 @@ class ProcessedPiRecorder:
         run = _Run(keeper.channel, keeper)
         self._run = run
         run.thread = threading.Thread(target=self._listen, args=(run,), name='ppr-listen', daemon=True)
-        run.thread.start()
         try:
-            with run.changed:
-                run.changed.wait_for(lambda: run.started or run.outcome is not None)
-        except BaseException:
-            self._ask_to_stop('interrupted')
-            self._await_end(run)
-            raise
+            run.thread.start()
+        except RuntimeError as error:
+            self._run = None
+            keeper.channel.close()         # the keeper sees the end of it, and goes
+            keeper.bury(10)
+            self.cb_queue.end()
+            raise RecorderError(f'no thread can be started ({error}); end other programs, or raise the limit '
+                                '(ulimit -u)') from error
+        with run.changed:
+            run.changed.wait_for(lambda: run.started or run.outcome is not None)
         if run.outcome is not None:
             failed = not run.started
             self._conclude(run)
@@ -327,6 +345,15 @@ class ProcessedPiRecorder:
     # -- the listening thread
 
     def _listen(self, run: _Run) -> None:
+        try:
+            self._hear(run)
+        except BaseException as error:     # no threads or no memory left: whoever waits must hear of it
+            log.debug('the listening thread failed', exc_info=True)
+            run.keeper.crash = RemoteError.of(error, 'ProcessDiedError', 'the script cannot hear it: ')
+            run.channel.close()
+            self._end(run, ('died', None))
+
+    def _hear(self, run: _Run) -> None:
         next_progress = time.monotonic() + PROGRESS_PERIOD_S
         while True:
             if self.settings.progress is not None:
@@ -375,7 +402,7 @@ class ProcessedPiRecorder:
         assert self.settings.progress is not None
         try:
             self.settings.progress(self.status())
-        except Exception:
+        except BaseException:              # sys.exit() in here would leave the script waiting for ever
             log.exception('the progress function failed')
 
     # -- the end
@@ -395,29 +422,30 @@ class ProcessedPiRecorder:
         elif kind == 'died':
             self._error = self._keeper_died(run)
         else:
-            self._take_report(payload)
+            self._take_report(payload, run)
             self._check_marks(run)
+        run.ring = None                    # a raised error's traceback must not keep the memory mapped
         self._warn(run)
 
     def _keeper_died(self, run: _Run) -> RecorderError:
         stats = run.ring.stats if run.ring is not None else None
         captured, written = (int(stats[Stat.CAPTURED]), int(stats[Stat.WRITTEN])) if stats is not None else (0, 0)
+        then = 'the writer finishes the file on its own' if captured else 'nothing was recorded'
         crash = run.keeper.crash
         how = crash.message if crash is not None else exit_text(run.keeper.exitcode)
         error = errors.ProcessDiedError(
             f'the keeper process ended unexpectedly ({how}) after {captured} frames were captured and {written} '
-            'written; the writer finishes the file on its own', 'keeper', run.keeper.exitcode, captured, written)
+            f'written; {then}', 'keeper', run.keeper.exitcode, captured, written)
         if crash is not None:
             error.__cause__ = errors.RemoteTraceback(crash.traceback)
         return error
 
-    def _take_report(self, payload: Dict[str, Any]) -> None:
+    def _take_report(self, payload: Dict[str, Any], run: _Run) -> None:
         found: List[RemoteError] = payload['errors']
         callback_errors: List[RemoteError] = payload['callback_errors']
         stored = payload['report']
-        self.report = Report.from_dict(stored) if stored is not None else Report(
-            complete='no', reasons=[found[0].message if found else 'the writer process died'],
-            errors=[item.message for item in found])
+        self.report = Report.from_dict(stored) if stored is not None else \
+            self._report_without_writer([item.message for item in found], run)
         # What the callback said after the file was closed is missing in the stored report.
         late = [item.message for item in callback_errors if item.message not in self.report.errors]
         if late:
@@ -428,6 +456,18 @@ class ProcessedPiRecorder:
             self._error = self._callback_error(callback_errors[0])
         if self.report.bypassed and self.settings.cb_delivery == 'every':
             self._bypassed(self.report)
+
+    def _report_without_writer(self, texts: List[str], run: _Run) -> Report:
+        """The writer died before its report: what the counters say, and what can be read of the file."""
+        stats = run.ring.stats if run.ring is not None else None
+        captured, lost, results = (int(stats[name]) if stats is not None else 0
+                                   for name in (Stat.CAPTURED, Stat.LOST, Stat.RESULTS))
+        path = self.settings.tif_path if self.settings.write_vid else None
+        pages, files = readable(path) if path is not None else (0, [])
+        reasons = [*(texts or ['the writer process died']), f'{captured - pages} captured frames are not in the file']
+        return Report(complete='no', reasons=reasons, errors=texts, sensor=captured + lost, captured=captured,
+                      written=pages, lost=lost, results=results, stopped='process died', files=files,
+                      ring_frames=run.ring.layout.slots if run.ring is not None else 0)
 
     def _check_marks(self, run: _Run) -> None:
         """A mark that came in the very moment of the end may have missed the file: say so, never lose it silently."""
@@ -442,8 +482,9 @@ class ProcessedPiRecorder:
         assert self.report is not None
         count = max(1, self.report.callback_errors)
         more = f' (and {count - 1} more failed calls)' if count > 1 else ''
-        error = CallbackError(f'{first.message}{more}; all {self.report.captured} captured frames were recorded, '
-                              'the ones it failed on as they came', count, self.report.callback_restarts)
+        kept = f'all {self.report.captured} captured frames were recorded, the ones it failed on as they came' \
+            if self.settings.write_vid else 'no file was asked for'
+        error = CallbackError(f'{first.message}{more}; {kept}', count, self.report.callback_restarts)
         if first.traceback:
             error.__cause__ = errors.RemoteTraceback(first.traceback)
         return error

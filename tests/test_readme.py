@@ -21,7 +21,7 @@ SWAP = '''
 from ProcessedPiRecorder.cameras import SyntheticCamera, registry
 resolve = registry.resolve
 registry.check = lambda spec, stereo: None
-registry.resolve = lambda spec: SyntheticCamera(frames=30) if spec == 'auto' else resolve(spec)
+registry.resolve = lambda spec: SyntheticCamera(frames=30, buffers=1000) if spec == 'auto' else resolve(spec)
 '''
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import logging
+import os
 import time
 from typing import Any, Callable, Deque, NamedTuple, Optional
 
@@ -183,6 +184,8 @@ class CallbackRunner:
 
 def callback_main(channel: Channel, plan: Plan, arguments: CallbackArguments) -> int:
     """Entry of the callback process ('3Proc')."""
+    # A group of its own: what it starts can then be found and ended with it.
+    os.setpgid(0, 0)
     message = channel.receive()
     if message is None or message[0] != 'ring':
         return 0

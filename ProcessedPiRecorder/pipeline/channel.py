@@ -127,11 +127,15 @@ class RemoteError:
     @classmethod
     def of(cls, error: BaseException, otherwise: str, context: str = '') -> 'RemoteError':
         """From a caught exception; one that is not of our tree becomes ``otherwise`` with ``context`` before it."""
+        try:
+            words = str(error)
+        except Exception:                  # anything can be raised; the news of it must not fail
+            words = '(it cannot be printed)'
         text = ''.join(traceback.format_exception(type(error), error, error.__traceback__))
         name = type(error).__name__
         if isinstance(error, errors.RecorderError) and getattr(errors, name, None) is type(error):
-            return cls(name, str(error), text)
-        message = f'{name}: {error}' if str(error) else name
+            return cls(name, words, text)
+        message = f'{name}: {words}' if words else name
         return cls(otherwise, f'{context}{message}', text)
 
     def to_exception(self) -> errors.RecorderError:

@@ -13,7 +13,7 @@ import os
 import selectors
 import time
 from pathlib import Path
-from typing import Any, Deque, Dict, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Deque, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ..cameras.base import Granted
 from ..errors import RecordingFileError
@@ -21,6 +21,7 @@ from ..recordings.framelog import FrameLog
 from ..recordings.page import PageRecord
 from ..recordings.part import PartInfo
 from ..recordings.results import ResultsFile, results_path
+from ..recordings.salvage import readable
 from ..recordings.sink import PageJob, PageSink
 from ..report import Loss, Report
 from .callback import CallbackArguments
@@ -72,6 +73,7 @@ class Hub:
         self._reader_end: Optional[Mapping[str, Any]] = None
         self._file_error: Optional[BaseException] = None
         self._published = False
+        self._identity: Optional[Tuple[int, int]] = None      # of the file that we publish
         self._answers_watched: Optional[LinkReader] = None
         self._lane = self._make_lane()
         self._sink = self._make_sink()
@@ -196,12 +198,17 @@ class Hub:
         try:
             if self._sink is not None:
                 self._sink.publish()
-            if self._lane is not None and self._plan.tif_path is not None:
+                self._identity = file_identity(self._path)
+            if self._plan.tif_path is not None:
+                # Also without a callback: an older recording's results must not be taken for this one's.
                 ResultsFile(results_path(self._plan.tif_path), settings.overwrite).prepare()
-            if settings.log_file is not None:
-                self._log = FrameLog(settings.log_file, settings.overwrite)
         except RecordingFileError as error:
             self._on_file_error(error)
+        if settings.log_file is not None:
+            try:
+                self._log = FrameLog(settings.log_file, settings.overwrite)
+            except RecordingFileError as error:
+                self._lose_log(error)
 
     def _end_of_source(self) -> None:
         if not self._source_ended:
@@ -268,8 +275,7 @@ class Hub:
             try:
                 self._log.add(job or PageJob(self._ring.slots[held.slot], self._page_record(held, ()), held))
             except RecordingFileError as error:
-                self._log = None
-                self._on_file_error(error)
+                self._lose_log(error)
         self._writing -= 1
         held.written = True
         if self._lane is not None:
@@ -394,7 +400,24 @@ class Hub:
             self._file_error = error
             self._channel.send('file_error', RemoteError.of(error, 'RecordingFileError'))
             self._ledger.note_error(str(error))
+            self._ledger.file_error = str(error)
             self._wake()
+
+    def _lose_log(self, error: RecordingFileError) -> None:
+        """The frame log is a convenience: its trouble does not end a recording."""
+        self._log = None
+        self._channel.send('warn', ('RecorderWarning', f'the frame log ends here: {error}'))
+
+    def _check_identity(self) -> None:
+        """What we have written must still be what stands under its name."""
+        if file_identity(self._path) != self._identity:
+            raise RecordingFileError(f'{self._path} was removed or replaced by another program while it was recorded; '
+                                     'what was recorded is gone with it')
+
+    @property
+    def _path(self) -> Path:
+        assert self._plan.tif_path is not None
+        return self._plan.tif_path
 
     def _drop_unwritten(self) -> None:
         """Take back the frames that the broken file will never report as written."""
@@ -411,6 +434,7 @@ class Hub:
             try:
                 if self._published and self._ledger.captured:
                     files = [str(path) for path in self._sink.finish(self._annotations)]
+                    self._check_identity()
                 else:
                     self._sink.discard()
             except Exception as error:
@@ -419,7 +443,9 @@ class Hub:
             try:
                 self._log.close()
             except RecordingFileError as error:
-                self._on_file_error(error)
+                self._lose_log(error)
+        if self._file_error is not None:
+            self._ledger.written, files = readable(self._path)
         self._channel.send('finished', self._report(files).as_dict())
 
     def _description(self, part: PartInfo) -> Dict[str, Any]:
@@ -439,3 +465,12 @@ class Hub:
             write_vid=self._sink is not None, end=end, totals=self._sink.totals if self._sink is not None else None,
             ring_frames=self._ring.layout.slots, high_water=self._high_water,
             results=int(self._ring.stats[Stat.RESULTS]), files=files)
+
+
+def file_identity(path: Path) -> Optional[Tuple[int, int]]:
+    """Device and inode of what stands under this name; None: nothing."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

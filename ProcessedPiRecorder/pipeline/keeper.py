@@ -352,6 +352,9 @@ class Keeper:
         self._timers.pop('progress', None)
         self._after('callback end', FLUSH_TIMEOUT_S + self._settings.cb_start_timeout, lambda: self._kill('callback'))
 
+    def _on_warn(self, child: Child, warning: Tuple[str, str]) -> None:
+        self._warn(*warning)
+
     def _on_file_error(self, child: Child, error: RemoteError) -> None:
         self._errors.insert(0, error)
         self._stop('file error')
@@ -411,8 +414,10 @@ class Keeper:
         captured = int(stats[Stat.CAPTURED]) if stats is not None else 0
         written = int(stats[Stat.WRITTEN]) if stats is not None else 0
         how = child.crash.message if child.crash is not None else exit_text(child.exitcode)
+        safe = 'what had reached the disk, up to about the last second, is safe' if child.role == 'writer' else \
+            'what was written is safe'
         text = (f'the {child.role} process ended unexpectedly ({how}) after {captured} frames '
-                f'were captured and {written} written; what was written is safe')
+                f'were captured and {written} written; {safe}')
         return RemoteError('ProcessDiedError', text, child.crash.traceback if child.crash is not None else '', {
             'role': child.role, 'exitcode': child.exitcode, 'frames_captured': captured, 'frames_written': written})
 
@@ -448,6 +453,7 @@ class Keeper:
     def _callback_ended(self, child: Child) -> None:
         del self._children['callback']
         child.channel.close()
+        child.kill_group()                 # what it had started and left behind
         self._check_start(child)
         self._timers.pop('callback start', None)
         self._close_waiting_links()

@@ -36,6 +36,7 @@ class Ledger:
         self.disk_latency = DurationHistogram()
         self.warnings: List[str] = []
         self.errors: List[str] = []
+        self.file_error = ''                # why nothing more could be written
         self.first_ns: Optional[int] = None
         self.last_ns: Optional[int] = None
         self.slowest_ns = 0
@@ -103,12 +104,14 @@ class Ledger:
         reasons = []
         if self.lost:
             reasons.append(f'{self.lost} frame{"s" if self.lost != 1 else ""} lost')
+        if self.file_error:
+            reasons.append(self.file_error)
         if self.unwritten or (write_vid and self.written != self.captured):
             reasons.append(f'{self.captured - self.written} captured frames are not in the file')
         if not self.captured:
             reasons.append('no frame was captured')
         error = end.get('error')
-        if error is not None:
+        if error is not None and error.message not in reasons:
             reasons.append(error.message)
         reasons.extend(end.get('defects', ()))
         return reasons

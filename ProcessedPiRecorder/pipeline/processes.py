@@ -6,6 +6,7 @@ Children are plain forks (or fresh interpreters) with an entry of our own: they 
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 import logging
@@ -20,6 +21,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Any, Callable, Iterable, Optional
 
+from ..errors import SettingsError
 from .channel import Channel, ChannelLogHandler, RemoteError
 
 __all__ = ['Child', 'exit_text', 'start_child']
@@ -65,6 +67,13 @@ class Child:
             pause = min(pause * 2, 0.05)
         return True
 
+    def kill_group(self) -> None:
+        """End the processes that a child with a group of its own has left behind."""
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass
+
     def kill(self) -> None:
         """SIGKILL, and wait until it is really gone."""
         if self.exitcode is None:
@@ -106,7 +115,15 @@ def start_child(role: str, entry: Callable[..., Any], plan: Any, method: str, *,
         pid = _fork(role, entry, theirs, plan, arguments, [ours.fileno(), *close_fds])
     else:
         pid = _spawn(role, entry, theirs, keep_fds)
-        _boot(ours, entry, plan, arguments)
+        try:
+            _boot(ours, entry, plan, arguments)
+        except Exception as error:
+            Child(role, pid, ours).kill()
+            ours.close()
+            theirs.close()
+            raise SettingsError(f'the callback or the camera cannot be carried to its process: {type(error).__name__}: '
+                                f"{error}; open files, sockets and models in __enter__, or use start_method='fork'"
+                                ) from error
     theirs.close()
     return Child(role, pid, ours, generation)
 
@@ -128,6 +145,7 @@ def _fork(role: str, entry: Callable[..., Any], channel: Channel, plan: Any, arg
     code = 70
     try:
         gc.freeze()                       # the script's objects are not ours to finalise
+        _disown()
         for fd in close_fds:
             os.close(fd)
         code = run_child(role, entry, channel, plan, arguments)
@@ -170,6 +188,8 @@ def spawned(role: str, fd: int) -> None:
             if message is not None:
                 entry = getattr(importlib.import_module(module), name)
                 code = run_child(role, entry, channel, message[1], arguments)
+    except BaseException as error:
+        channel.send('crashed', RemoteError.of(error, 'ProcessDiedError'))
     finally:
         os._exit(code)
 
@@ -187,6 +207,8 @@ def run_child(role: str, entry: Callable[..., Any], channel: Channel, plan: Any,
     code = 1
     try:
         code = entry(channel, plan, arguments) or 0
+        if role in ('callback', 'writer'):  # where a callback can have been
+            _end_helpers()
     except BaseException as error:
         log.debug('the %s process failed', role, exc_info=True)
         channel.send('crashed', RemoteError.of(error, 'ProcessDiedError'))
@@ -197,6 +219,41 @@ def run_child(role: str, entry: Callable[..., Any], channel: Channel, plan: Any,
             except (AttributeError, OSError, ValueError):
                 pass
     return code
+
+
+def _disown() -> None:
+    """In a fresh fork: the script's exit handlers and pools are not ours to run or to end."""
+    atexit._clear()
+    process, util = sys.modules.get('multiprocessing.process'), sys.modules.get('multiprocessing.util')
+    if process is not None and hasattr(process, '_children'):
+        setattr(process, '_children', set())   # noqa: B010 (no public name)  as multiprocessing does in its own forks
+    if util is not None:
+        util._finalizer_registry.clear()
+
+
+def _end_helpers() -> None:
+    """End the pools and daemons that a callback has left running, as an ordinary interpreter does on its way out.
+
+    We leave by os._exit, which would leave them behind. The keeper bounds how long this may take.
+    """
+    threading._shutdown()                  # type: ignore[attr-defined]  # concurrent.futures ends its workers in here
+    atexit._run_exitfuncs()
+    util = sys.modules.get('multiprocessing.util')
+    if util is not None:
+        util._exit_function()
+
+
+def occupy_standard_descriptors() -> None:
+    """Put /dev/null where stdin, stdout or stderr were closed (cron jobs, daemons).
+
+    Otherwise the next pipe or ring would get such a number, and whatever prints would print into it.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)      # takes the lowest free number, which is this one
+            os.set_inheritable(opened, True)
 
 
 def _calm_opencv() -> None:

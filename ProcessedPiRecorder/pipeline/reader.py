@@ -94,11 +94,11 @@ class RingSink(FrameSink):
         if self.stopping:
             return
         missing = self._detector.see(stamp, host_ns)
-        if self._past_the_end(stamp, host_ns, missing):
+        time_ns = self.times.of(stamp.sensor_ns, host_ns)
+        if self._past_the_end(time_ns, missing):
             return
         if missing:
             self._lose(missing, self._gap_reason())
-        time_ns = self.times.of(stamp.sensor_ns, host_ns)
         if self._slot is None:
             self._lose(1, 'ring full')
         else:
@@ -152,13 +152,12 @@ class RingSink(FrameSink):
         if self._free_link.ended:
             raise BrokenPipeError('the writer process is gone')
 
-    def _past_the_end(self, stamp: Stamp, host_ns: int, missing: int) -> bool:
+    def _past_the_end(self, now_ns: int, missing: int) -> bool:
         """Whether this frame lies beyond rec_length; losses before the end are then still counted."""
-        now_ns = host_ns if stamp.sensor_ns is None else stamp.sensor_ns
         if self._begin_ns is None:
             self._begin_ns = now_ns
         before_ns, self._elapsed_ns = self._elapsed_ns, now_ns - self._begin_ns
-        if not self._length_ns or not self._begin_ns <= now_ns:
+        if not self._length_ns:
             return False
         # Half a period of tolerance: the frame *at* rec_length is already the next second's first.
         limit_ns = self._length_ns - self._period_ns // 2
@@ -249,6 +248,7 @@ class _Reader:
             self._ended = True
         sink = self._sink
         sink.stopping = True
+        self._note_silence()
         self._anchors.take()
         try:
             sink.end()
@@ -259,6 +259,15 @@ class _Reader:
             'defects': sink.defects,
             'clock': {'clock': self._granted.clock, **sink.clock_defects, **self._anchors.as_dict()},
             'camera': _final_statistics(self._camera)})
+
+    def _note_silence(self) -> None:
+        """A camera that had gone silent when it was stopped: nobody knows what it would have shown."""
+        silent_s = (time.monotonic_ns() - self._sink.last_host_ns) / 1e9
+        expected_s = 10 / self._granted.framerate if self._granted.framerate else 0.0
+        if not self._granted.waits and self._sink.stopped not in ('rec_length', 'camera error', 'stall') \
+                and silent_s > max(1.0, expected_s):
+            self._sink.defects.append(f'stall: the camera had sent no frame for {silent_s:.1f} s when the recording '
+                                      'was ended')
 
     # -- the control thread
 
@@ -299,7 +308,6 @@ class _Reader:
             if self._channel.wait(deadline - time.monotonic()) and self._channel.receive() is None:
                 break
         if not self._ended:
-            log.warning('the camera did not hand over its last frame in time; the reader ends without it')
             self._finish('stopped', None)
         time.sleep(STOP_GRACE_S)          # for camera.close() in the main thread
         os._exit(0)

@@ -10,6 +10,7 @@ straddles two blocks of the disk could be torn.
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import struct
@@ -141,6 +142,7 @@ class BigTiffAppender:
             raise RecordingFileError(f'{path} exists already; choose another name, or pass overwrite=True') from None
         except OSError as error:
             raise file_error(path, 'cannot be created', error) from error
+        lock_file(self._fd)
         try:
             write_all(self._fd, [struct.pack('<2sHHHQ', b'II', 43, 8, 0, 0)], 0)
         except OSError as error:
@@ -314,6 +316,31 @@ def _filesystem(folder: Path, mounts: str = '/proc/self/mountinfo') -> str:
     except (OSError, IndexError):
         pass
     return ''
+
+
+def lock_file(fd: int) -> bool:
+    """Mark a file as being recorded, for other recorders; False: another one does it. Gone with its process."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:                        # some network file systems have no locks
+        pass
+    return True
+
+
+def refuse_if_recording(path: Path) -> None:
+    """Raise RecordingFileError when another recorder is writing this file at the moment."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        if not lock_file(fd):
+            raise RecordingFileError(f'{path} is being recorded at this moment by another recorder; stop that one, or '
+                                     'choose another name')
+    finally:
+        os.close(fd)
 
 
 def file_error(path: Path, what: str, error: OSError) -> RecordingFileError:

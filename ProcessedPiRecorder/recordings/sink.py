@@ -22,7 +22,7 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 import numpy as np
 
 from ..errors import RecordingFileError
-from .bigtiff import EncodedPage, PageLayout, file_error, refuse_fat, sync_folder
+from .bigtiff import EncodedPage, PageLayout, file_error, refuse_fat, refuse_if_recording, sync_folder
 from .effort import EffortChooser
 from .encoder import PageEncoder
 from .page import PageRecord, open_text, seal_text, strip_crc
@@ -144,6 +144,7 @@ class PageSink:
     def publish(self) -> None:
         """Everything else has started well: with ``overwrite`` the new file takes the old one's place now."""
         if self._part.path != self._path:
+            refuse_if_recording(self._path)
             self._part.publish(self._path)
             sync_folder(self._path)
 
@@ -345,7 +346,7 @@ class PageSink:
             try:
                 part.rescue()
             except OSError as error:
-                log.warning('%s: its last pages could not be linked (%s); ppr repair may still find them',
+                log.warning('%s: its last pages could not be linked (%s); the pages before them can be read',
                             part.path, error)
             part.close()
 
@@ -366,6 +367,7 @@ class PageSink:
             if not self._path.is_file():
                 raise RecordingFileError(f'{self._path} is not an ordinary file and will not be overwritten; '
                                          'choose another name')
+            refuse_if_recording(self._path)
             self._path = self._path.resolve()     # what a link points to is replaced, not the link
             created = self._path.with_name(f'.ppr-{os.getpid()}-{time.time_ns():x}.tif')
         part = RecordingPart(created, 0, 0, self._layout, self._size)
