@@ -17,7 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ProcessedPiRecorder.cameras import CameraRequest, ReplayCamera, VideoFileCamera
-from ProcessedPiRecorder.cameras.containers import Container, inspect
+from ProcessedPiRecorder.cameras.containers import Container, avi_index, inspect
 from ProcessedPiRecorder.errors import CameraError, CameraFormatError, CameraNotFoundError, SettingsError
 from ProcessedPiRecorder.pipeline.losses import LossDetector
 from ProcessedPiRecorder.recordings.page import PageRecord
@@ -117,15 +117,118 @@ def test_a_cut_matroska_has_no_counted_frames_to_miss(tmp_path: Path) -> None:
     assert (count, reason) == (0, 'source broke off') and 'about' in detail
 
 
-def test_damage_in_the_middle_is_noticed(tmp_path: Path) -> None:
-    path = make_video(tmp_path / 'clip.avi', frames=60)
+def damage(path: Path, begin: float = 1 / 3, part: float = 0.1, fill: bytes = b'\x55') -> Path:
     raw = bytearray(path.read_bytes())
-    middle = len(raw) // 3
-    raw[middle:middle + len(raw) // 4] = b'\x55' * (len(raw) // 4)
+    at, size = int(len(raw) * begin), int(len(raw) * part)
+    raw[at:at + size] = fill * size
     path.write_bytes(raw)
+    return path
+
+
+def assert_in_place(sink: ListSink) -> None:
+    """Every frame has its own number and time; the decoder may have patched up the one into which damage reaches."""
+    wrong = [stamp.count for stamp, image in zip(sink.stamps, sink.frames) if number_of(image) != stamp.count]
+    assert len(wrong) <= 1
+    assert all(stamp.sensor_ns == pytest.approx(stamp.count * 40_000_000, abs=2) for stamp in sink.stamps)
+
+
+@pytest.mark.parametrize('fill', [b'\0', b'\x55'])
+@pytest.mark.parametrize(('fourcc', 'name'), [('mp4v', 'clip.mp4'), ('MJPG', 'clip.mp4'), ('MJPG', 'clip.avi'),
+                                              ('XVID', 'clip.avi')])
+def test_damage_in_the_middle_is_a_gap_at_its_place(tmp_path: Path, fourcc: str, name: str, fill: bytes) -> None:
+    path = damage(make_video(tmp_path / name, 100, fourcc=fourcc), fill=fill)
+    sink = run(VideoFileCamera(path, 'fastest'))
+    assert_in_place(sink)
+    counts = [stamp.count for stamp in sink.stamps]
+    assert counts[0] == 0 and counts[-1] == 99
+    (count, reason, detail), = sink.losses
+    before = next(place for place in range(100) if place + 1 not in counts)
+    assert (count, reason) == (100 - len(counts), 'source broke off') and 5 < count < 20
+    assert detail.startswith(f'after frame {before} at ')
+    assert f'read is frame {before + count + 1} at ' in detail and 'damaged' in detail
+    assert sum(gaps(sink)) == count
+
+
+def test_damage_in_two_places_is_two_gaps(tmp_path: Path) -> None:
+    for name, fourcc in (('clip.avi', 'MJPG'), ('clip.mp4', 'mp4v')):
+        path = make_video(tmp_path / name, 100, fourcc=fourcc)
+        sink = run(VideoFileCamera(damage(damage(path, 0.2, 0.06), 0.6, 0.06), 'fastest'))
+        assert len(sink.losses) == 2 and sum(loss[0] for loss in sink.losses) == 100 - len(sink.frames)
+        assert sink.stamps[-1].count == 99
+        if fourcc == 'MJPG':
+            assert_in_place(sink)
+
+
+def test_where_nothing_tells_the_place_of_damage_no_place_is_claimed(tmp_path: Path) -> None:
+    path = damage(make_video(tmp_path / 'clip.avi', frames=100))
+    raw = path.read_bytes()
+    at = raw.rindex(b'idx1')
+    path.write_bytes(raw[:at] + b'JUNK' + raw[at + 4:])
     sink = run(VideoFileCamera(path, 'fastest'))
     (count, reason, detail), = sink.losses
-    assert count == 60 - len(sink.frames) > 0 and reason == 'source broke off' and 'damaged' in detail
+    assert count == 100 - len(sink.frames) > 5 and reason == 'source broke off'
+    assert 'unknown: somewhere between the beginning and the end' in detail
+
+
+def test_a_gap_in_a_container_without_a_count_is_told_with_its_place(tmp_path: Path) -> None:
+    sink = run(VideoFileCamera(damage(make_video(tmp_path / 'clip.mkv', 100, fourcc='mp4v')), 'fastest'))
+    assert sink.stamps[-1].sensor_ns == 99 * 40_000_000
+    (count, reason, detail), = sink.losses
+    assert (count, reason) == (0, 'source broke off')
+    assert 'jump by' in detail and f'about {100 - len(sink.frames)} frames are missing' in detail
+
+
+def test_destroyed_first_frames_are_missed_before_the_first_that_is_read(tmp_path: Path) -> None:
+    path = make_video(tmp_path / 'clip.avi', frames=40)
+    at = path.read_bytes().index(b'movi') + 4
+    size = path.stat().st_size
+    sink = run(VideoFileCamera(damage(path, at / size, 0.1), 'fastest'))
+    assert_in_place(sink)
+    (count, _, detail), = sink.losses
+    assert count == sink.stamps[0].count == 40 - len(sink.frames) > 0 and detail.startswith('before its first frame')
+
+
+class Failing:
+    """A capture whose reads fail where told, and that shows the position given for each read that succeeds."""
+
+    closed = False
+
+    def __init__(self, reads: List[Optional[float]]) -> None:
+        self.reads, self.asked = iter(reads), 0
+
+    def read(self, out: np.ndarray) -> bool:
+        self.asked += 1
+        self.position = next(self.reads, None)
+        return self.position is not None
+
+    def get(self, name: str) -> float:
+        assert self.position is not None
+        return self.position
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize(('reads', 'counts', 'lost', 'says'), [
+    ([0, 40, None, None, 160, 200], [0, 1, 4, 5], [2, 2], 'failed 2 times'),
+    ([0, 40, None, 80, 120], [0, 1, 2, 3], [0, 4], 'go on without a gap'),
+    ([None, None, 80, 120], [2, 3], [2, 4], 'before its first frame'),
+    ([0, 40, None, 0, 0], [0, 1, 2, 3], [0, 4], 'failed once'),          # no times: nothing is claimed of the gap
+    ([0, None, 10**7], [0, 7], [6], 'failed once'),                      # never more than the file has
+    ([], [], [8], 'before its first frame')])
+def test_reads_that_fail_are_gaps_and_their_number_is_bounded(
+        tmp_path: Path, reads: List[Optional[float]], counts: List[int], lost: List[int], says: str) -> None:
+    camera = VideoFileCamera(make_video(tmp_path / 'clip.mp4', frames=8, fourcc='mp4v'), 'fastest')
+    sink = ListSink(camera.open(CameraRequest()))
+    assert camera._capture is not None
+    camera._capture.close()
+    failing = Failing(reads)
+    camera._capture = failing      # type: ignore[assignment]
+    camera.stream(sink)
+    camera.close()
+    assert [stamp.count for stamp in sink.stamps] == counts
+    assert [loss[0] for loss in sink.losses] == lost and says in sink.losses[0][2]
+    assert failing.asked <= len(reads) + 101
 
 
 def test_stopping_early_is_no_breaking_off(tmp_path: Path) -> None:
@@ -219,6 +322,20 @@ def test_hostile_containers_never_raise(head: bytes, rest: bytes) -> None:
         file.write(head + rest)
         file.flush()
         assert isinstance(inspect(file.name), Container)
+        assert avi_index(file.name, 1) is None
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.binary(max_size=64), st.integers(0, 2**32 - 1))
+def test_hostile_avi_indexes_never_raise(entries: bytes, length: int) -> None:
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(b'RIFF\0\0\0\0AVI LIST\x0c\0\0\0movi00dc\0\0\0\0idx1' + struct.pack('<I', length) + entries)
+        file.flush()
+        for frames in (0, 1, 4):
+            index = avi_index(file.name, frames)
+            if index is not None:
+                assert index.number_of_chunk(frames + 1) is None and not index.agrees
+                index.close()
 
 # ---------------------------------------------------------------- recordings
 

@@ -12,10 +12,14 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO, Iterator, List, Optional, Tuple
 
-__all__ = ['Container', 'inspect']
+import numpy as np
+
+__all__ = ['AviIndex', 'Container', 'avi_index', 'inspect']
 
 MAX_BOXES = 100_000
-NESTED = (b'moov', b'trak', b'edts', b'mdia')
+NESTED = (b'moov', b'trak', b'edts', b'mdia', b'minf', b'stbl')
+MAX_INDEX_BYTES = 1 << 26
+PICTURE = int.from_bytes(b'vide', 'big')
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,7 @@ class Container:
         kind: 'mp4', 'avi', 'matroska' or '' for any other.
         exact_count: its declared frame count was counted, not computed from duration and rate.
         missing_bytes: how far its declared structure reaches beyond the end of the file; 0: it is whole.
+        steady: every frame lasts equally long, so that a longer step in time is a gap.
         hidden_s: seconds at the start that an edit list may hide, though their frames are counted.
     """
 
@@ -31,6 +36,7 @@ class Container:
     exact_count: bool = False
     missing_bytes: int = 0
     hidden_s: float = 0.0
+    steady: bool = False
 
 
 def inspect(path: str) -> Container:
@@ -48,7 +54,7 @@ def inspect(path: str) -> Container:
 
 
 def _mp4(file: BinaryIO, size: int) -> Container:
-    beyond, fragmented = 0, False
+    beyond, fragmented, handler, steady = 0, False, None, False
     scales: List[int] = []
     hidden: List[int] = []
     for kind, start, end in _boxes(file, 0, size):
@@ -59,9 +65,13 @@ def _mp4(file: BinaryIO, size: int) -> Container:
             scales.append(_timescale(file, start))
         elif kind == b'elst':
             hidden.append(_first_media_time(file, start))
+        elif kind == b'hdlr':
+            handler = _unpack(file, start + 8, '>I')
+        elif kind == b'stts' and handler == PICTURE:
+            steady = _one_duration(file, start)
     # Which track is the picture does not matter: an edit list only widens what is taken for harmless.
     hidden_s = max(hidden, default=0) / min((scale for scale in scales if scale), default=1)
-    return Container('mp4', not fragmented, beyond, hidden_s)
+    return Container('mp4', not fragmented, beyond, hidden_s, steady and not fragmented)
 
 
 def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[Tuple[bytes, int, int]]:
@@ -104,6 +114,12 @@ def _first_media_time(file: BinaryIO, payload: int) -> int:
     return max(0, next((time for time in times if time >= 0), 0))      # -1 is an empty edit: a pause, nothing hidden
 
 
+def _one_duration(file: BinaryIO, payload: int) -> bool:
+    """Whether all frames last equally long; the last one may differ, and with it nothing is lost."""
+    runs = _unpack(file, payload + 4, '>I')
+    return runs == 1 or runs == 2 and _unpack(file, payload + 16, '>I') == 1
+
+
 def _unpack(file: BinaryIO, at: int, form: str) -> Optional[int]:
     file.seek(at)
     raw = file.read(struct.calcsize(form))
@@ -120,13 +136,102 @@ def _avi(file: BinaryIO, size: int) -> Container:
             break
         length = struct.unpack('<I', head[4:8])[0]
         if length == 0xFFFFFFFF:      # written to a pipe: the length was never known
-            return Container('avi', True)
+            return Container('avi', True, steady=True)
         at += 8 + length
         # Chunks are padded to even lengths, but some writers leave the last byte out.
         if at + 1 >= size:
             break
         at += length % 2
-    return Container('avi', True, max(0, at - size))
+    return Container('avi', True, max(0, at - size), steady=True)
+
+
+class AviIndex:
+    """Which of an AVI's frames each picture chunk is that a demuxer still finds in a damaged file.
+
+    A demuxer numbers the chunks that it meets, so that behind a destroyed stretch all its numbers are too low. The
+    index at the end of the file says where every chunk was; those whose headers are destroyed cannot have been met.
+
+    Headers are read as the film goes on, when the demuxer has just been there: at once it would be a search all over
+    the disk. Not for several threads, but ``close`` may come from another.
+    """
+
+    def __init__(self, file: BinaryIO, offsets: np.ndarray, ids: np.ndarray) -> None:
+        self._file, self._offsets, self._ids = file, offsets, ids
+        self._number = self._met = -1
+        self._overrun = False
+
+    def number_of_chunk(self, met: int) -> Optional[int]:
+        """The number, from 0, of the frame in the ``met``-th chunk, from 0, that is intact; None: there is none."""
+        while self._met < met:
+            if self._number + 1 >= len(self._offsets):
+                self._overrun = True
+                return None
+            self._number += 1
+            self._met += self.intact(self._number)
+        return self._number
+
+    @property
+    def agrees(self) -> bool:
+        """Whether all that was met is in the index, and no intact chunk follows the one met last."""
+        return not self._overrun and not any(map(self.intact, range(self._number + 1, len(self._offsets))))
+
+    def intact(self, number: int) -> bool:
+        """Whether the chunk of this frame still begins as the index says."""
+        try:
+            self._file.seek(int(self._offsets[number]))
+            return self._file.read(4) == self._ids[number].tobytes()
+        except (OSError, ValueError):       # ValueError: closed meanwhile
+            return False
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def avi_index(path: str, frames: int) -> Optional[AviIndex]:
+    """The index of the AVI at ``path``; None where it has none, or none of exactly so many frames."""
+    file = open(path, 'rb')
+    try:
+        index = _avi_index(file, frames)
+    except (OSError, ValueError):
+        index = None
+    if index is None:
+        file.close()
+    return index
+
+
+def _avi_index(file: BinaryIO, frames: int) -> Optional[AviIndex]:
+    movi, at, length = _movi_and_index(file)
+    if not movi or length > min(MAX_INDEX_BYTES, os.fstat(file.fileno()).st_size - at):
+        return None
+    file.seek(at)
+    entries = np.frombuffer(file.read(length - length % 16), np.uint8).reshape(-1, 16)
+    pictures = entries[(entries[:, 2] == ord('d')) & np.isin(entries[:, 3], (ord('c'), ord('b')))]
+    if not frames or len(pictures) != frames or (pictures[:, :2] != pictures[0, :2]).any():
+        return None
+    ids, offsets = pictures[:, :4], pictures[:, 8:12].copy().view('<u4')[:, 0].astype(np.int64)
+    # Offsets count from the list's name by the letter of the format, and from the file's beginning with some writers.
+    for base in (movi, 0):
+        index = AviIndex(file, offsets + base, ids)
+        if any(map(index.intact, range(0, frames, max(1, frames // 64)))):
+            return index
+    return None
+
+
+def _movi_and_index(file: BinaryIO) -> Tuple[int, int, int]:
+    """Where the name of the list of chunks lies, the index's payload, and its length; zeros without them."""
+    at, movi = 12, 0
+    for _ in range(MAX_BOXES):
+        file.seek(at)
+        head = file.read(12)
+        if len(head) < 8:
+            break
+        kind, length = struct.unpack('<4sI', head[:8])
+        if kind == b'LIST' and head[8:] == b'movi':
+            movi = at + 8
+        elif kind == b'idx1':
+            return movi, at + 8, length
+        at += 8 + length + length % 2
+    return 0, 0, 0
 
 
 def _matroska(file: BinaryIO, size: int) -> int:
