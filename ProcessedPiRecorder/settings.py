@@ -27,6 +27,7 @@ START_METHODS = ('fork', 'spawn')
 
 MAX_SIDE = 16384          # pixels; no Raspberry Pi sensor comes near, and a page stays far below 4 GB
 MAX_FRAMERATE = 100_000.0
+MAX_SHOWN = 200           # characters of a value in a message
 MAX_RING_FRAMES = 8192    # the links' pipes hold a record for each slot
 
 
@@ -91,13 +92,14 @@ class Settings:
         if self.start_method is not None:
             _one_of('start_method', self.start_method, START_METHODS)
         self._check_resolution()
+        self._check_length()
         self._check_callback(put)
         self._check_ring(put)
         put('camera_timeout', _number('camera_timeout', self.camera_timeout, 0.1, 86_400, 'seconds'))
         put('metadata', _json_mapping('metadata', self.metadata))
         put('camera_controls', _mapping('camera_controls', self.camera_controls))
         if self.progress is not None and not callable(self.progress):
-            raise SettingsError(f'progress must be a function that takes a status, got {self.progress!r}; '
+            raise SettingsError(f'progress must be a function that takes a status, got {_shown(self.progress)}; '
                                 'pass a callable or None')
         self._check_paths(put)
 
@@ -105,6 +107,13 @@ class Settings:
         if bool(self.x_resolution) != bool(self.y_resolution):
             raise SettingsError(f'x_resolution={self.x_resolution} with y_resolution={self.y_resolution}: give both, '
                                 'or 0 for both to use the camera\'s default')
+
+    def _check_length(self) -> None:
+        # Without a rate, the highest there can be decides; the rest is known only once the camera has been opened.
+        if self.rec_length and self.rec_length * (self.framerate or MAX_FRAMERATE) <= 0.5:
+            rate = f'at framerate={self.framerate:g} Hz' if self.framerate else 'of any camera'
+            raise SettingsError(f'rec_length={self.rec_length:g} s is no more than half a frame {rate}, so there would '
+                                'be no frame and no file; use a longer rec_length, or 0 to record until stopped')
 
     def _check_callback(self, put: Callable[[str, Any], None]) -> None:
         if self.callback is None:
@@ -115,8 +124,9 @@ class Settings:
         else:
             if not callable(self.callback):
                 raise SettingsError(f'callback must be a function callback(buffer, cb_queue), got '
-                                    f'{type(self.callback).__name__}: {self.callback!r}; pass the function itself')
-            put('cb_type', self.cb_type or '3Proc')
+                                    f'{type(self.callback).__name__}: {_shown(self.callback)}; pass the function '
+                                    'itself')
+            put('cb_type', '3Proc' if self.cb_type is None else self.cb_type)
             _one_of('cb_type', self.cb_type, CB_TYPES)
         if self.cb_timeout is not None:
             put('cb_timeout', _number('cb_timeout', self.cb_timeout, 0.001, 86_400, 'seconds a call'))
@@ -124,7 +134,8 @@ class Settings:
 
     def _check_ring(self, put: Callable[[str, Any], None]) -> None:
         if self.ring_frames is not None and self.ring_mb is not None:
-            raise SettingsError(f'ring_frames={self.ring_frames!r} and ring_mb={self.ring_mb!r}: give one of them')
+            raise SettingsError(f'ring_frames={_shown(self.ring_frames)} and ring_mb={_shown(self.ring_mb)}: '
+                                'give one of them')
         if self.ring_frames is not None:
             put('ring_frames', _integer('ring_frames', self.ring_frames, 4, MAX_RING_FRAMES, 'frames'))
         if self.ring_mb is not None:
@@ -171,8 +182,9 @@ def _describe(value: Any) -> Any:
 
 
 def _one_of(name: str, value: Any, allowed: Tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise SettingsError(f'{name}={value!r} is not known; use {" or ".join(repr(item) for item in allowed)}')
+    # Only a str may be compared: an array would answer with an array.
+    if not isinstance(value, str) or value not in allowed:
+        raise SettingsError(f'{name}={_shown(value)} is not known; use {" or ".join(repr(item) for item in allowed)}')
 
 
 def _flag(name: str, value: Any) -> bool:
@@ -182,26 +194,51 @@ def _flag(name: str, value: Any) -> bool:
     # numpy.bool_ is a bool to everyone but isinstance.
     if kind in ('bool_', 'bool'):
         return bool(value)
-    raise SettingsError(f'{name} must be True or False, got {value!r}')
+    raise SettingsError(f'{name} must be True or False, got {_shown(value)}')
 
 
 def _number(name: str, value: Any, low: float, high: float, what: str) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise SettingsError(f'{name} must be a number ({what}), got {value!r}')
-    number = float(value)
+        raise SettingsError(f'{name} must be a number ({what}), got {_shown(value)}')
+    number = _float(value)
     if math.isnan(number) or math.isinf(number) or not low <= number <= high:
         limit = f'at least {low:g}' if math.isinf(high) else f'between {low:g} and {high:g}'
-        raise SettingsError(f'{name}={value!r} is out of range; use a number {limit} ({what})')
+        raise SettingsError(f'{name}={_shown(value)} is out of range; use a number {limit} ({what})')
     return number
 
 
 def _integer(name: str, value: Any, low: int, high: int, what: str) -> int:
-    if isinstance(value, numbers.Real) and not isinstance(value, bool) and float(value).is_integer():
-        whole = int(float(value))
+    if _is_whole(value):
+        whole = int(value)
         if low <= whole <= high:
             return whole
-        raise SettingsError(f'{name}={value!r} is out of range; use a whole number from {low} to {high} ({what})')
-    raise SettingsError(f'{name} must be a whole number from {low} to {high} ({what}), got {value!r}')
+        raise SettingsError(f'{name}={_shown(value)} is out of range; use a whole number from {low} to {high} '
+                            f'({what})')
+    raise SettingsError(f'{name} must be a whole number from {low} to {high} ({what}), got {_shown(value)}')
+
+
+def _is_whole(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return False
+    return isinstance(value, numbers.Integral) or _float(value).is_integer()
+
+
+def _float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        # An int or a fraction has no largest value.
+        return math.inf if value > 0 else -math.inf
+
+
+def _shown(value: Any) -> str:
+    """``repr`` for a message: it does not fail, and is not endless."""
+    try:
+        text = repr(value)
+    except Exception:
+        # An int of thousands of digits, for one.
+        return f'a value of type {type(value).__name__} that cannot be shown'
+    return text if len(text) <= MAX_SHOWN else f'{text[:MAX_SHOWN]}… ({len(text)} characters)'
 
 
 def _scale(value: Any) -> float:
@@ -213,7 +250,7 @@ def _scale(value: Any) -> float:
 
 def _mapping(name: str, value: Any) -> 'dict[str, Any]':
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise SettingsError(f'{name} must be a dict with names as keys, got {value!r}')
+        raise SettingsError(f'{name} must be a dict with names as keys, got {_shown(value)}')
     return dict(value)
 
 
@@ -222,7 +259,7 @@ def _json_mapping(name: str, value: Any) -> 'dict[str, Any]':
     mapping = _mapping(name, value)
     try:
         json.dumps(mapping, allow_nan=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise SettingsError(f'{name} is stored as JSON, and this cannot be: {error}; '
                             'use texts, numbers, lists and dicts') from error
     return mapping
@@ -232,10 +269,10 @@ def _path(name: str, value: Any) -> Path:
     try:
         text = os.fspath(value)
     except TypeError:
-        raise SettingsError(f'{name} must be a path, got {value!r}') from None
+        raise SettingsError(f'{name} must be a path, got {_shown(value)}') from None
     if isinstance(text, bytes):
         text = os.fsdecode(text)
     if not text or '\0' in text:
-        raise SettingsError(f'{name}={value!r} is not a path')
+        raise SettingsError(f'{name}={_shown(value)} is not a path')
     # Absolute from here on: the script may change its folder while a recording runs.
     return Path(os.path.abspath(os.path.expanduser(text)))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Dict, List
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +19,13 @@ from ProcessedPiRecorder import ProcessedPiRecorder, Settings, errors
 
 def do_nothing(buffer: Any, cb_queue: Any) -> None:
     pass
+
+
+def deep_list() -> Dict[str, Any]:
+    inner: List[Any] = []
+    for _ in range(100_000):
+        inner = [inner]
+    return {'x': inner}
 
 
 WRONG: List[Any] = [
@@ -60,10 +69,22 @@ WRONG: List[Any] = [
     ({'metadata': {'x': float('nan')}}, 'stored as JSON'),
     ({'camera_controls': ['gain']}, 'camera_controls must be a dict'),
     ({'progress': 'bar'}, 'progress must be a function'),
+    ({'x_resolution': 10**400, 'y_resolution': 480}, '(401 characters) is out of range'),
+    ({'x_resolution': -10**5000, 'y_resolution': 480}, 'x_resolution='),
+    ({'framerate': 10**400}, 'framerate=1000'),
+    ({'framerate': Fraction(10**400)}, 'framerate=Fraction(1000'),
+    ({'callback': do_nothing, 'cb_type': np.array(['2Proc', '3Proc'])}, "array(['2Proc', '3Proc']"),
+    ({'callback': do_nothing, 'cb_type': ''}, "cb_type=''"),
+    ({'display': np.array([True, False])}, 'display must be True or False'),
+    ({'pixel_format': ['bgr']}, "pixel_format=['bgr']"),
+    ({'metadata': deep_list()}, 'stored as JSON'),
+    ({'rec_length': 0.01, 'framerate': 30}, 'rec_length=0.01 s is no more than half a frame at framerate=30 Hz'),
+    ({'rec_length': 0.05, 'framerate': 10}, 'half a frame'),
+    ({'rec_length': 1e-10}, 'half a frame of any camera'),
 ]
 
 
-@pytest.mark.parametrize('settings, message', WRONG, ids=[str(item[0])[:40] for item in WRONG])
+@pytest.mark.parametrize('settings, message', WRONG, ids=[item[1][:40] for item in WRONG])
 def test_impossible_settings_raise_at_construction(tmp_path: Path, settings: Dict[str, Any], message: str) -> None:
     with pytest.raises(errors.SettingsError) as caught:
         ProcessedPiRecorder(tmp_path / 'a.tif', camera='synthetic', **settings)
@@ -72,9 +93,15 @@ def test_impossible_settings_raise_at_construction(tmp_path: Path, settings: Dic
     assert list(tmp_path.iterdir()) == [] and threading.active_count() == 1
 
 
+HUGE = st.sampled_from([19, 300, 400, 5000]).flatmap(
+    lambda digits: st.sampled_from([1, -1, Fraction(1, 3)]).map(lambda factor: factor * 10**digits))
+ARRAYS = st.sampled_from([['2Proc', '3Proc'], ['bgr'], [1, 0], [], [10**30]]).map(np.array)
+
+
 @given(st.dictionaries(st.sampled_from(sorted(Settings.__dataclass_fields__)),
-                       st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5),
-                                 st.lists(st.integers(), max_size=2), st.binary(max_size=3)), max_size=3))
+                       st.one_of(st.none(), st.booleans(), st.integers(), HUGE, st.floats(), ARRAYS,
+                                 st.text(max_size=5), st.lists(st.integers(), max_size=2),
+                                 st.binary(max_size=3)), max_size=3))
 def test_settings_are_valid_or_refused_and_nothing_else(values: Dict[str, Any]) -> None:
     try:
         settings = Settings(**{'tif_path': 'a.tif', **values})

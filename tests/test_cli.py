@@ -224,6 +224,7 @@ def test_a_camera_that_breaks_leaves_a_file_and_code_3(ppr: Any) -> None:
     (['--camera', 'opencv:9'], 'opencv:9|video9'),
     (['--ring-frames', '33', '--cb-timeout', '50', '--callback', 'ProcessedPiRecorder.callbacks.faces:find_faces'],
      r'--ring-frames, --cb-timeout'),
+    (['--log', 'trial.results.jsonl'], r'log_file=.*results file.*--log'),
     (['--fps', 'fast'], 'fps'),
     (['--no-such-option'], 'no-such-option'),
 ])
@@ -340,6 +341,51 @@ def read_all(fd: int) -> str:
         parts.append(data)
     os.close(fd)
     return b''.join(parts).decode()
+
+
+@pytest.mark.parametrize('closed', ['2>&-', '>&- 2>&-', '<&- >&- 2>&-'])
+@pytest.mark.parametrize('start_method', ['fork', 'spawn'])
+def test_closed_standard_streams_neither_crash_nor_land_in_the_file(closed: str, start_method: str) -> None:
+    write_module('own_loud', '''
+        import os
+        def shout(buffer, cb_queue):
+            for number in (1, 2):
+                os.write(number, b'as a library in C would')
+    ''')
+    run = f'exec "$0" -m ProcessedPiRecorder record "$@" {closed}'
+    arguments = ['trial.tif', *QUICK, '--callback', 'own_loud:shout', '--start-method', start_method, '--json']
+    environment = {**os.environ, 'PYTHONPATH': str(REPO)}
+    done = subprocess.run(['sh', '-c', run, sys.executable, *arguments, '--seconds', '0.2'], env=environment,
+                          capture_output=True, timeout=30)
+    assert (done.returncode, done.stderr) == (0, b'') and (b'"complete": "yes"' in done.stdout) == (closed == '2>&-')
+    assert page_count('trial.tif') == 6 and b'library in C' not in Path('trial.tif').read_bytes()
+    refused = subprocess.run(['sh', '-c', run, sys.executable, *arguments], env=environment, capture_output=True,
+                             timeout=30)
+    assert (refused.returncode, refused.stdout, refused.stderr) == (2, b'', b'')
+
+
+def test_a_recording_without_a_single_frame_is_no_success(ppr: Any) -> None:
+    code, out, err = ppr('record', 'trial.tif', *QUICK, '--seconds', '0.01')     # 30 Hz is this camera's own choice
+    assert code == 3 and '0 frames captured' in out
+    assert_matches('nothing was recorded: .*single frame.*no file', err)
+    assert list(Path().iterdir()) == []
+    code, _, err = ppr('record', 'trial.tif', *QUICK, '--seconds', '0.01', '--fps', '30')
+    assert code == 2
+    assert_matches('no more than half a frame.*--seconds', err)
+
+
+def test_only_commands_that_exist_are_advised() -> None:
+    import re
+
+    import typer
+
+    from ProcessedPiRecorder.cli.app import app
+    known = set(typer.main.get_command(app).commands)     # type: ignore[attr-defined]
+    texts = [*REPO.glob('ProcessedPiRecorder/**/*.py'), *REPO.glob('docs/*.md'), REPO / 'README.md']
+    advised = {word for path in texts
+               for word in re.findall(r'\bppr ([a-z]+)\b', path.read_text(encoding='utf-8'))}
+    assert {'info', 'cameras', 'record'} <= advised & known
+    assert advised - known <= {'command'}
 
 
 # --- info, cameras, sheet, version

@@ -49,7 +49,8 @@ def _option(panel: str, *names: str, **settings: Any) -> Any:
 
 
 @app.command(epilog='Exit codes: 0 complete · 1 the file is good, but frames were lost, the callback failed, or '
-                    'completeness cannot be proven · 2 bad usage, nothing was started · 3 the recording failed.')
+                    'completeness cannot be proven · 2 bad usage, nothing was started · 3 the recording failed, or '
+                    'not a single frame came.')
 @errors_told(debugging)
 def record(
     path: Annotated[Optional[Path], typer.Argument(help='The BigTIFF to write, such as trial.tif.')] = None,

@@ -73,6 +73,8 @@ def run_recording(settings: Dict[str, Any], *, as_json: bool, quiet: bool, print
         _print_report(recorder.report, as_json, quiet)
     if failure is not None:
         _tell(failure, debug, _title(failure))
+    elif recorder.report is not None and is_empty(recorder.report):
+        tell_error(RecorderError(_why_empty(recorder.report)), 'nothing was recorded')
     return exit_code(recorder.report, failure)
 
 
@@ -135,14 +137,27 @@ def _print_report(report: Report, as_json: bool, quiet: bool) -> None:
 
 
 def exit_code(report: Optional[Report], error: Optional[BaseException]) -> int:
-    """0 complete; 1 the file is good, but not all is well; 2 it cannot be done so; 3 the recording failed."""
+    """0 complete; 1 the file is good, but not all is well; 2 it cannot be done so; 3 it failed, or nothing came."""
     if isinstance(error, NOT_POSSIBLE):
         return USAGE
     if error is not None and not isinstance(error, CallbackError):
         return FAILED
+    if report is not None and is_empty(report):
+        return FAILED
     if error is not None or report is None or report.complete != 'yes' or report.callback_errors:
         return DOUBTFUL
     return COMPLETE
+
+
+def is_empty(report: Report) -> bool:
+    """Whether a recording ended without a single frame and without a file."""
+    return not report.captured and not report.files
+
+
+def _why_empty(report: Report) -> str:
+    end = f' (it was ended by: {report.stopped})' if report.stopped else ''
+    return (f'the recording ended before the camera had given a single frame{end}, so there is no file; '
+            'record longer, or check the camera (ppr cameras lists what there is)')
 
 
 def _title(error: BaseException) -> str:

@@ -23,6 +23,7 @@ MAGIC = b'PPRINDEX'
 VERSION = 1
 PAGES_A_BLOCK = 4096
 NO_SENSOR_TIME = -2**63
+WITHOUT_INDEX = 'TIFF readers do not need it: tifffile, for example, may still read the pages'
 
 #: One record. ``marks`` counts the page's marks (65535: that many or more); ``sensor_ns`` is -2**63 for none.
 INDEX_DTYPE = np.dtype([
@@ -99,11 +100,11 @@ class BlockHeader(NamedTuple):
 def parse_block_header(data: bytes) -> BlockHeader:
     """Raises RecordingFormatError when this is no index block that we can read."""
     if len(data) < BLOCK_HEADER_SIZE:
-        raise RecordingFormatError('a page index block is cut off; the file is damaged, run:  ppr repair')
+        raise RecordingFormatError(f'a page index block is cut off; {WITHOUT_INDEX}')
     magic, version, size, first, count, previous, crc, _ = _HEADER.unpack_from(data)
     if magic != MAGIC or version != VERSION or size != _RECORD.size or not 0 < count <= PAGES_A_BLOCK:
-        raise RecordingFormatError(f'no page index block of version {VERSION} where one should be; the file is '
-                                   'damaged, run:  ppr repair')
+        raise RecordingFormatError(f'no page index block of version {VERSION} where one should be; '
+                                   f'{WITHOUT_INDEX}')
     return BlockHeader(first, count, previous, crc)
 
 
@@ -113,5 +114,5 @@ def parse_block(data: bytes, header: Optional[BlockHeader] = None) -> np.ndarray
     records = data[BLOCK_HEADER_SIZE:header.size]
     if len(data) < header.size or crc32(records, crc32(data[:_CRC_FROM])) != header.crc32:
         raise RecordingFormatError(f'the page index block of pages from {header.first_page} is damaged '
-                                   '(its checksum does not fit); run:  ppr repair')
+                                   f'(its checksum does not fit); {WITHOUT_INDEX}')
     return np.frombuffer(records, INDEX_DTYPE)

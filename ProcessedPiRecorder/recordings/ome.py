@@ -25,6 +25,8 @@ ANNOTATION_PREFIX = 'urn:processedpirecorder:'
 #: Up to so many pages each page's time stands in the XML; beyond, readers would choke on its size.
 MAX_PLANES = 50_000
 
+OPEN_PAGES = 'a general TIFF reader, such as tifffile, may still read the pages'
+
 _NAME = re.compile(r'[A-Za-z0-9_.-]+')
 
 
@@ -124,7 +126,7 @@ def parse_annotations(xml: bytes) -> Optional[Dict[str, Any]]:
     try:
         root = ElementTree.fromstring(xml)
     except (ElementTree.ParseError, ValueError) as error:
-        raise RecordingFormatError(f'the OME-XML is damaged ({error}); run:  ppr repair') from None
+        raise RecordingFormatError(f'the OME-XML is damaged ({error}); {OPEN_PAGES}') from None
     found: Dict[str, Any] = {}
     for annotation in root.iter(f'{{{SCHEMA}}}CommentAnnotation'):
         namespace = annotation.get('Namespace', '')
@@ -138,4 +140,4 @@ def _json_value(annotation: ElementTree.Element) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise RecordingFormatError(f'an annotation of the OME-XML is damaged ({error}); run:  ppr repair') from None
+        raise RecordingFormatError(f'an annotation of the OME-XML is damaged ({error}); {OPEN_PAGES}') from None

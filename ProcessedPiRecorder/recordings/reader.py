@@ -58,7 +58,8 @@ class RecordingFile:
     def _open(self) -> None:
         first = read_header(self._file)
         if first == 0:
-            raise self._file.damaged('it holds no page yet')
+            raise RecordingFormatError(f'{self.path} is not a readable recording: it holds no page yet; if it is being '
+                                       'recorded, look again in a few seconds')
         self._first = read_ifd(self._file, first)
         self._shape = shape_of(self._file, self._first)
         self.height, self.width, channels, _ = self._shape

@@ -46,8 +46,8 @@ class FileBytes:
         return pieces[0] if len(pieces) == 1 else b''.join(pieces)
 
     def damaged(self, why: str) -> RecordingFormatError:
-        return RecordingFormatError(f'{self.path} is not a readable recording: {why}; if it was cut off, try:  '
-                                    'ppr repair')
+        return RecordingFormatError(f'{self.path} is not a readable recording: {why}; a general TIFF reader, such '
+                                    'as tifffile, may still read pages of it')
 
 
 class PageShape(NamedTuple):
@@ -79,7 +79,8 @@ class Ifd(NamedTuple):
 def read_header(file: FileBytes) -> int:
     """The offset of the first IFD. Raises RecordingFormatError when this is no little-endian BigTIFF."""
     if file.size < HEADER_SIZE:
-        raise file.damaged(f'it has only {file.size} bytes')
+        raise RecordingFormatError(f'{file.path} is not a readable recording: it has only {file.size} bytes, and no '
+                                   'page fits into them; check the path')
     order, version, size, zero, first = struct.unpack('<2sHHHQ', file.read(0, HEADER_SIZE, 'header'))
     if (order, version, size, zero) != (b'II', 43, 8, 0):
         raise RecordingFormatError(f'{file.path} is not a little-endian BigTIFF file, so it is no recording of '
