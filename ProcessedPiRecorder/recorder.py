@@ -139,10 +139,10 @@ class ProcessedPiRecorder:
             split_frames=split_frames, metadata=metadata or {}, camera_controls=camera_controls or {},
             progress=progress, start_method=start_method)
         self.cb_queue = CallbackQueue()
-        self.report: Optional[Report] = None
+        self._report: Optional[Report] = None
         self._run: Optional[_Run] = None
         self._error: Optional[BaseException] = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._starting = threading.Lock()
         self._old_sigterm: Any = None
         registry.check(self.settings.camera, self.settings.stereo)
@@ -167,7 +167,8 @@ class ProcessedPiRecorder:
             raise RecorderStateError('a recording is running already; call stopVid() or wait() first')
         try:
             check_files(self.settings)
-            self._error, self.report = None, None
+            self._drop_old_error()
+            self._report = None
             self._catch_sigterm()
             self._start()
         except BaseException:
@@ -238,6 +239,13 @@ class ProcessedPiRecorder:
         return read_status(run.ring, run.rates, self.recording, path)
 
     @property
+    def report(self) -> Optional[Report]:
+        """The Report of the last recording; None before the first has ended."""
+        if self._run is not None:
+            self._conclude(self._run)
+        return self._report
+
+    @property
     def recording(self) -> bool:
         """Whether a recording is running; False once it is on disk."""
         run = self._run
@@ -271,8 +279,10 @@ class ProcessedPiRecorder:
         occupy_standard_descriptors()
         method = plan.start_method
         try:
-            # Forked before any thread of ours exists for this recording.
-            keeper = start_child('keeper', keeper_main, plan, method)
+            # Forked before any thread of ours exists for this recording. One at a time: a fork in between would
+            # inherit our end of the channel, and the keeper would never see it closed.
+            with _forking:
+                keeper = start_child('keeper', keeper_main, plan, method)
         except SettingsError:
             self.cb_queue.end()
             raise
@@ -303,7 +313,7 @@ class ProcessedPiRecorder:
         self._warn(run)
 
     def _plan(self) -> Tuple[Plan, List[Tuple[str, str]]]:
-        settings = self.settings
+        settings = dataclasses.replace(self.settings, progress=None)
         early: List[Tuple[str, str]] = []
         if settings.display:
             from .pipeline.display import screen_problem
@@ -311,7 +321,7 @@ class ProcessedPiRecorder:
             if problem:
                 early.append(('DisplayWarning', f'no live window: {problem}'))
                 settings = _without_display(settings)
-        plan = Plan(settings=dataclasses.replace(settings, progress=None), camera=self._camera,
+        plan = Plan(settings=settings, camera=self._camera,
                     start_method=settings.start_method or 'fork', tif_path=settings.tif_path)
         return plan, early
 
@@ -409,23 +419,32 @@ class ProcessedPiRecorder:
 
     def _conclude(self, run: _Run) -> None:
         """In the thread that asks first: make the outcome the report and the error of this recorder."""
-        with self._lock:
+        with self._lock:                   # all of it: another thread must not see the end without the outcome
             if self._run is not run or run.outcome is None:
                 return
             self._run = None
-        if run.thread is not None:
-            run.thread.join()
+            if run.thread is not None:
+                run.thread.join()
+            kind, payload = run.outcome
+            if kind == 'failed':
+                self._error = payload.to_exception()
+            elif kind == 'died':
+                self._error = self._keeper_died(run)
+            else:
+                self._take_report(payload, run)
+                self._check_marks(run)
+            run.ring = None                # a raised error's traceback must not keep the memory mapped
         self._release_sigterm()
-        kind, payload = run.outcome
-        if kind == 'failed':
-            self._error = payload.to_exception()
-        elif kind == 'died':
-            self._error = self._keeper_died(run)
-        else:
-            self._take_report(payload, run)
-            self._check_marks(run)
-        run.ring = None                    # a raised error's traceback must not keep the memory mapped
         self._warn(run)
+
+    def _drop_old_error(self) -> None:
+        """A new recording begins: an error of the last one that nobody has asked for is at least told."""
+        if self._run is not None:
+            self._conclude(self._run)
+        if self._error is not None:
+            error, self._error = self._error, None
+            _warn_script(f'the recording before this one ended with an error: {type(error).__name__}: {error}',
+                         errors.RecorderWarning)
 
     def _keeper_died(self, run: _Run) -> RecorderError:
         stats = run.ring.stats if run.ring is not None else None
@@ -444,18 +463,22 @@ class ProcessedPiRecorder:
         found: List[RemoteError] = payload['errors']
         callback_errors: List[RemoteError] = payload['callback_errors']
         stored = payload['report']
-        self.report = Report.from_dict(stored) if stored is not None else \
+        self._report = Report.from_dict(stored) if stored is not None else \
             self._report_without_writer([item.message for item in found], run)
         # What the callback said after the file was closed is missing in the stored report.
-        late = [item.message for item in callback_errors if item.message not in self.report.errors]
+        if self._report.bypassed and self.settings.cb_delivery == 'every':
+            share = f'{self._report.bypassed} of {self._report.captured} frames'
+            run.warnings.append(('CallbackBypassedWarning', f'{share} were recorded without passing through the '
+                                 'callback, which had no time for them; they '
+                                 'are marked by-passed. A faster callback, a lower framerate or a larger ring_frames '
+                                 "helps; cb_delivery='latest' makes it the rule"))
+        late = [item.message for item in callback_errors if item.message not in self._report.errors]
         if late:
-            self.report = dataclasses.replace(self.report, errors=[*self.report.errors, *late])
+            self._report = dataclasses.replace(self._report, errors=[*self._report.errors, *late])
         if found:
             self._error = found[0].to_exception()
         elif callback_errors:
             self._error = self._callback_error(callback_errors[0])
-        if self.report.bypassed and self.settings.cb_delivery == 'every':
-            self._bypassed(self.report)
 
     def _report_without_writer(self, texts: List[str], run: _Run) -> Report:
         """The writer died before its report: what the counters say, and what can be read of the file."""
@@ -471,29 +494,24 @@ class ProcessedPiRecorder:
 
     def _check_marks(self, run: _Run) -> None:
         """A mark that came in the very moment of the end may have missed the file: say so, never lose it silently."""
-        assert self.report is not None
-        late = [mark for mark in run.marks if mark not in self.report.marks]
-        if late:
-            self.report = dataclasses.replace(self.report, marks=[*self.report.marks, *late])
-            _warn_script(f'these marks came after the last frame and are in rec.report only, not in the file: {late}',
-                         errors.RecorderWarning)
+        assert self._report is not None
+        stored = {(mark['label'], mark['time_ns']) for mark in self._report.marks}
+        late = [mark for mark in run.marks if (mark['label'], mark['time_ns']) not in stored]
+        if late and self._report.stopped != 'process died':
+            self._report = dataclasses.replace(self._report, marks=[*self._report.marks, *late])
+            run.warnings.append(('RecorderWarning', 'these marks came after the last frame and are in rec.report only, '
+                                 f'not in the file: {late[:20]}'))
 
     def _callback_error(self, first: RemoteError) -> CallbackError:
-        assert self.report is not None
-        count = max(1, self.report.callback_errors)
+        assert self._report is not None
+        count = max(1, self._report.callback_errors)
         more = f' (and {count - 1} more failed calls)' if count > 1 else ''
-        kept = f'all {self.report.captured} captured frames were recorded, the ones it failed on as they came' \
+        kept = f'all {self._report.captured} captured frames were recorded, the ones it failed on as they came' \
             if self.settings.write_vid else 'no file was asked for'
-        error = CallbackError(f'{first.message}{more}; {kept}', count, self.report.callback_restarts)
+        error = CallbackError(f'{first.message}{more}; {kept}', count, self._report.callback_restarts)
         if first.traceback:
             error.__cause__ = errors.RemoteTraceback(first.traceback)
         return error
-
-    def _bypassed(self, report: Report) -> None:
-        _warn_script(f'{report.bypassed} of {report.captured} frames were recorded without passing through the '
-                     'callback, which had no time for them; they are marked by-passed. A faster callback, a lower '
-                     "framerate or a larger ring_frames helps; cb_delivery='latest' makes it the rule",
-                     errors.CallbackBypassedWarning)
 
     def _warn(self, run: _Run) -> None:
         while run.warnings:
@@ -542,10 +560,14 @@ def _relog(payload: Tuple[str, int, str]) -> None:
     """A child's log record, into this process's logging."""
     name, level, text = payload
     logger = logging.getLogger(name)
-    if logger.isEnabledFor(level):
-        logger.handle(logger.makeRecord(name, level, '(child process)', 0, text, (), None))
+    try:
+        if logger.isEnabledFor(level):
+            logger.handle(logger.makeRecord(name, level, '(child process)', 0, text, (), None))
+    except Exception:                      # the script's own handlers and filters; they must not cost the recording
+        logging.lastResort and logging.lastResort.handle(logging.makeLogRecord({'levelno': level, 'msg': text}))
 
 
+_forking = threading.Lock()
 #: All recorders of this process, for the end of the script and for forks of it.
 _live: 'weakref.WeakSet[ProcessedPiRecorder]' = weakref.WeakSet()
 
@@ -554,11 +576,9 @@ _live: 'weakref.WeakSet[ProcessedPiRecorder]' = weakref.WeakSet()
 def _finish_at_exit() -> None:
     """A script that ends while it records: stop, and finish the files, within a bounded time."""
     for recorder in list(_live):
-        if not recorder.recording:
-            continue
         try:
             recorder._ask_to_stop('the script ended')
-            if recorder.wait(EXIT_TIMEOUT_S) is None:
+            if recorder.wait(EXIT_TIMEOUT_S) is None and recorder.recording:
                 log.error('the recording is not finished after %g s; its processes go on and finish it', EXIT_TIMEOUT_S)
         except RecorderError as error:
             log.error('the recording ended with an error: %s', error)

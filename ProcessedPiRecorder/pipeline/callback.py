@@ -66,6 +66,8 @@ class CallbackRunner:
         self._time_ns: Optional[int] = None
         self._told = 0
         self._stack = contextlib.ExitStack()
+        self._left = False
+        self.regular = False               # it was told to end, and has
 
     def _open_results(self, plan: Plan) -> Optional[ResultsFile]:
         if plan.tif_path is None:
@@ -90,6 +92,7 @@ class CallbackRunner:
         except BrokenPipeError:
             pass                           # the writer is gone: nobody waits for an answer
         finally:
+            self._leave()                  # a lamp or a laser is switched off whatever has happened
             self._answers.close()
             self._offers.close()
             self._close_results()
@@ -100,6 +103,7 @@ class CallbackRunner:
         records = self._offers.receive()
         for record in records:
             if record.kind == Kind.END:
+                self.regular = True
                 return False
             self._answer(record)
         return not self._offers.ended
@@ -143,7 +147,10 @@ class CallbackRunner:
             self._tell('cb_error', error)
 
     def _leave(self) -> int:
-        """Leave a context-managed callback; returns how many failures that was."""
+        """Leave a context-managed callback, once; returns how many failures that was."""
+        if self._left:
+            return 0
+        self._left = True
         try:
             self._stack.close()
             return 0
@@ -198,5 +205,6 @@ def callback_main(channel: Channel, plan: Plan, arguments: CallbackArguments) ->
         return 1
     channel.send('ready', None)
     runner.run()
-    channel.send('ended', None)
+    if runner.regular:                     # else it is a death to the keeper, and there may be a successor
+        channel.send('ended', None)
     return 0

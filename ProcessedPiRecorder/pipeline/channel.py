@@ -7,7 +7,9 @@ pair; nothing from disk or from outside ever comes this way.
 
 from __future__ import annotations
 
+import array
 import logging
+import os
 import pickle
 import select
 import socket
@@ -23,6 +25,7 @@ __all__ = ['Channel', 'ChannelLogHandler', 'RemoteError']
 
 _HEADER = struct.Struct('<QI')
 _MAX_FDS = 8
+MOST_LOG_TEXT = 30_000    # characters; far below a socket's buffer
 
 
 class Channel:
@@ -52,9 +55,13 @@ class Channel:
         data = dumps((kind, payload))
         try:
             with self._lock:
-                # The descriptors ride on the header, so that they never arrive apart from their message.
-                socket.send_fds(self._socket, [_HEADER.pack(len(data), len(fds))], list(fds))
-                self._socket.sendall(data)
+                # In one call, if it fits: a signal handler that raises must not leave half a message behind. The
+                # descriptors ride on its beginning.
+                message = _HEADER.pack(len(data), len(fds)) + data
+                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', fds))] if fds else []
+                sent = self._socket.sendmsg([message], rights, socket.MSG_NOSIGNAL)
+                if sent < len(message):
+                    self._socket.sendall(memoryview(message)[sent:], socket.MSG_NOSIGNAL)
             return True
         except (BrokenPipeError, ConnectionResetError, OSError):
             return False
@@ -153,13 +160,16 @@ class ChannelLogHandler(logging.Handler):
     def __init__(self, channel: Channel) -> None:
         super().__init__()
         self._channel = channel
+        self._pid = os.getpid()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send one record as plain values; dropped rather than waited for."""
+        """Send one record as plain values; dropped rather than waited for, and cut rather than large."""
+        if os.getpid() != self._pid:
+            return                         # a fork of the callback's own: two on one channel would talk into each other
         try:
             text = record.getMessage()
             if record.exc_info:
                 text += '\n' + logging.Formatter().formatException(record.exc_info)
-            self._channel.send_if_room('log', (record.name, record.levelno, text))
+            self._channel.send_if_room('log', (record.name, record.levelno, text[:MOST_LOG_TEXT]))
         except Exception:
             self.handleError(record)

@@ -70,6 +70,7 @@ class Hub:
         os.set_blocking(self._wake_write, False)
         self._marks: List[Dict[str, Any]] = []              # to be attached to the next page
         self._source_ended = False
+        self._aborted = False                               # the start has failed: nothing is to be kept
         self._reader_end: Optional[Mapping[str, Any]] = None
         self._file_error: Optional[BaseException] = None
         self._published = False
@@ -140,6 +141,8 @@ class Hub:
             self._pump()
 
     def _done(self) -> bool:
+        if self._aborted:
+            return True
         return (self._source_ended and not self._order and not self._writing and self._reader_end is not None
                 and (self._lane is None or self._lane.idle))
 
@@ -175,7 +178,7 @@ class Hub:
             self._end_of_source()
 
     def _take(self, held: Held) -> None:
-        if not self._published:
+        if not self._ledger.captured:
             self._publish()
         self._in_use += 1
         if self._in_use > self._high_water:
@@ -193,15 +196,15 @@ class Hub:
 
     def _publish(self) -> None:
         """The first frame is here, so everything has started well: now the file may take its name."""
-        self._published = True
         settings = self._settings
         try:
-            if self._sink is not None:
-                self._sink.publish()
-                self._identity = file_identity(self._path)
             if self._plan.tif_path is not None:
                 # Also without a callback: an older recording's results must not be taken for this one's.
                 ResultsFile(results_path(self._plan.tif_path), settings.overwrite).prepare()
+            if self._sink is not None:     # last, so that an old file goes only when nothing else can go wrong
+                self._sink.publish()
+                self._identity = file_identity(self._path)
+            self._published = True
         except RecordingFileError as error:
             self._on_file_error(error)
         if settings.log_file is not None:
@@ -278,9 +281,9 @@ class Hub:
                 self._lose_log(error)
         self._writing -= 1
         held.written = True
-        if self._lane is not None:
-            self._lane.output_free(held)
         if not held.open:
+            if self._lane is not None:
+                self._lane.output_free(held)
             self._release(held)
 
     def _forget(self, held: Held, wanted: bool) -> None:
@@ -307,10 +310,13 @@ class Hub:
 
     def _receive_answers(self) -> None:
         lane = self._lane
-        assert lane is not None and self._answers_watched is not None
+        if lane is None or self._answers_watched is None:
+            return                         # its callback was buried in this very turn of the loop
         lane.receive()
         if self._answers_watched.ended:
             self._unwatch_answers()
+            if lane.hopeless:              # no keeper will tell us of its burial
+                lane.bury(lane.generation, died=True)
 
     def _unwatch_answers(self) -> None:
         if self._answers_watched is not None:
@@ -319,6 +325,9 @@ class Hub:
 
     def _expire(self) -> None:
         lane = self._lane
+        if lane is not None and lane.leaves_too_slowly(time.monotonic_ns()):
+            self._tell_hung(lane, "the callback's __exit__ did not return in time; it is not waited for any longer")
+            return
         over_s = lane.hung_for(time.monotonic_ns()) if lane is not None else None
         if lane is None or over_s is None:
             return
@@ -326,8 +335,11 @@ class Hub:
         text = (f'the callback did not return from frame {index} in time; '
                 + ('it cannot be ended in 2Proc, frames by-pass it until it returns'
                    if self._settings.cb_type == '2Proc' else 'its process is ended and started again'))
-        log.warning(text)
         lane.give_up_hung()
+        self._tell_hung(lane, text)
+
+    def _tell_hung(self, lane: Lane, text: str) -> None:
+        log.warning(text)
         self._channel.send('cb_hung', (lane.generation, RemoteError('CallbackError', text, '')))
         self._ledger.note_error(text)
 
@@ -349,8 +361,7 @@ class Hub:
         elif kind == 'warning':
             self._ledger.warnings.append(payload)
         elif kind == 'abort':
-            self._reader_end = {'stopped': 'aborted'}
-            self._end_of_source()
+            self._aborted = True
         elif kind == 'display_gone':
             self._close_display()
         elif self._lane is not None:
@@ -372,15 +383,16 @@ class Hub:
     def _keeper_gone(self) -> None:
         """Nobody will speak any more: end with what there is."""
         self._selector.unregister(self._channel)
-        self._reader_end = self._reader_end or {'stopped': 'the keeper process died'}
+        self._reader_end = self._reader_end or {
+            'stopped': 'the keeper process died',
+            'unknowns': ["the keeper process died, and with it the reader's last words on its clock and losses"]}
         if self._lane is not None:
             self._lane.despair()
 
     # -- the display
 
     def _receive_display(self) -> None:
-        assert self._display is not None
-        if not self._display.receive():
+        if self._display is not None and not self._display.receive():
             self._close_display()
 
     def _close_display(self) -> None:
@@ -388,6 +400,12 @@ class Hub:
             self._selector.unregister(self._display)
             self._display.close()
             self._display, self._show_captured, self._show_recorded = None, False, False
+
+    def give_up(self, error: BaseException) -> None:
+        """The hub itself has failed: what was handed to the file can still be finished."""
+        self._file_error = error
+        self._ledger.file_error = f'the writer failed: {type(error).__name__}: {error}'
+        self._reader_end = self._reader_end or {'stopped': 'the writer failed'}
 
     # -- trouble with the file
 
@@ -444,7 +462,7 @@ class Hub:
                 self._log.close()
             except RecordingFileError as error:
                 self._lose_log(error)
-        if self._file_error is not None:
+        if self._file_error is not None and self._published:
             self._ledger.written, files = readable(self._path)
         self._channel.send('finished', self._report(files).as_dict())
 

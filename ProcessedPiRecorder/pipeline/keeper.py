@@ -9,6 +9,7 @@ It sleeps until a message or the death of a child (SIGCHLD) wakes it.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import selectors
@@ -129,7 +130,11 @@ class Keeper:
     # -- starting
 
     def _start(self) -> None:
-        self._start_children()
+        try:
+            self._start_children()
+        except OSError as error:
+            raise _StartFailed(RemoteError.of(error, 'RecorderError', 'the processes of the recorder could not be '
+                                              'started (raise ulimit -n and -u, or end other programs): ')) from None
         self._after('start', CAMERA_OPEN_TIMEOUT_S, lambda: self._start_timed_out('camera', CAMERA_OPEN_TIMEOUT_S))
         while self._granted is None:
             self._turn()
@@ -293,6 +298,8 @@ class Keeper:
     # -- the children's words
 
     def _receive_from_child(self, child: Child) -> None:
+        if child.channel.closed:
+            return                          # it was buried in this very turn of the loop
         message = child.channel.receive()
         if message is None:
             self._selector.unregister(child.channel)
@@ -327,6 +334,9 @@ class Keeper:
 
     def _on_crashed(self, child: Child, error: RemoteError) -> None:
         child.crash = error
+        if child.role == 'writer' and self._running:     # it still finishes what was handed to the file
+            self._errors.insert(0, dataclasses.replace(error, values={'role': 'writer'}))
+            self._stop('the writer failed')
 
     def _on_ended(self, child: Child, payload: Any) -> None:
         child.said_goodbye = True
@@ -350,6 +360,7 @@ class Keeper:
     def _on_finished(self, child: Child, report: Mapping[str, Any]) -> None:
         self._report = report
         self._timers.pop('progress', None)
+        self._after('writer end', FINISH_TIMEOUT_S, lambda: self._kill('writer'))
         self._after('callback end', FLUSH_TIMEOUT_S + self._settings.cb_start_timeout, lambda: self._kill('callback'))
 
     def _on_warn(self, child: Child, warning: Tuple[str, str]) -> None:
@@ -380,7 +391,8 @@ class Keeper:
             self._kill('writer')
             return
         self._progress = progress
-        self._after('progress', FINISH_TIMEOUT_S, self._watch_progress)
+        slowest_call_s = max(self._settings.cb_timeout or 10.0, self._settings.cb_start_timeout)
+        self._after('progress', FINISH_TIMEOUT_S + slowest_call_s, self._watch_progress)
 
     # -- deaths
 
@@ -473,9 +485,16 @@ class Keeper:
         self._after('restart', RESTART_PAUSE_S * 2 ** (self._restarts - 1), self._restart_callback)
 
     def _restart_callback(self) -> None:
-        writer = self._children.get('writer')
-        if writer is None or self._ring is None or self._report is not None:
+        if 'writer' not in self._children or self._ring is None or self._report is not None:
             return
+        try:
+            self._start_callback_again(self._ring)
+        except OSError as error:
+            self._on_cb_error(self._children['writer'], RemoteError.of(
+                error, 'CallbackError', 'the callback process cannot be started again: '))
+            self._tell('writer', 'cb_lost')
+
+    def _start_callback_again(self, ring: Ring) -> None:
         offers_read, offers_write = make_link()
         answers_read, answers_write = make_link()
         generation = self._restarts + 1
@@ -487,7 +506,7 @@ class Keeper:
             if fd not in self._waiting_links:
                 os.close(fd)
         self._open = []
-        self._children['callback'].channel.send('ring', self._ring.layout, [self._ring.fd])
+        self._children['callback'].channel.send('ring', ring.layout, [ring.fd])
         self._after('callback start', self._settings.cb_start_timeout, lambda: self._kill('callback'))
 
     def _callback_is_back(self, child: Child) -> None:

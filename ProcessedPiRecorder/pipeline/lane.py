@@ -80,6 +80,7 @@ class Lane:
         self._answered = 0                 # by this generation
         self.stuck = False                # '2Proc': hung, and cannot be killed
         self._last_done_ns = 0
+        self._end_ns = 0                   # when END was sent
         self._buried: Dict[int, Deque[Held]] = {}
         self._offers: Optional[LinkWriter] = None
         self.answers: Optional[LinkReader] = None
@@ -90,6 +91,7 @@ class Lane:
         """A callback is ready at the other end of these links."""
         self._offers, self.answers, self.generation = offers, answers, generation
         self.connected, self._answered, self._last_done_ns = True, 0, time.monotonic_ns()
+        self._end_sent = self.ended = False
 
     def hung_for(self, now_ns: int) -> Optional[float]:
         """Seconds that the present call has taken beyond what it may, or None."""
@@ -99,7 +101,9 @@ class Lane:
         return over_ns / 1e9 if over_ns >= 0 else None
 
     def time_left_s(self, now_ns: int) -> Optional[float]:
-        """Seconds until the present call counts as hung; None when there is none."""
+        """Seconds until the present call, or __exit__, counts as hung; None when there is none."""
+        if self._end_sent and not self.ended:
+            return max(0.0, (self._end_ns + self._first_timeout_ns - now_ns) / 1e9)
         if not self.offered or self.stuck or not self.connected:
             return None
         return max(0.0, (self._call_begun_ns() + self._limit_ns() - now_ns) / 1e9)
@@ -147,6 +151,16 @@ class Lane:
         if self.answers is not None:
             self.answers.close()
             self.answers = None
+        if self._end_sent:
+            self.ended = True              # it died in its __exit__; there is nothing left for a successor
+
+    def leaves_too_slowly(self, now_ns: int) -> bool:
+        """Whether the callback's __exit__ takes longer than it may; then it is not waited for any more."""
+        if not self._end_sent or self.ended or now_ns - self._end_ns < self._first_timeout_ns:
+            return False
+        self._ledger.callback_errors += 1
+        self.ended = True
+        return True
 
     def despair(self) -> None:
         """There will be no callback again."""
@@ -164,6 +178,9 @@ class Lane:
     def pump(self, in_use: int) -> None:
         """By-pass what must, offer what can be offered; ``in_use`` slots of the ring are taken."""
         if self.hopeless or self.stuck:
+            for group in self._buried.values():
+                for held in group:
+                    self._resolve(held, 'by-passed')
             while self.waiting:
                 self._resolve(self.waiting.popleft(), 'by-passed')
         elif self._may_bypass:
@@ -201,7 +218,7 @@ class Lane:
         if self.answers is None:
             return
         for record in self.answers.receive():
-            if record.kind == Kind.END:
+            if record.kind == Kind.END and self._end_sent:
                 self.ended = True
                 self._ledger.callback_errors += record.a
             elif record.kind == Kind.DONE and self.offered and record.a == self.offered[0].index:
@@ -248,7 +265,7 @@ class Lane:
         """No more frames will come: once all are answered, let the callback end."""
         if self._end_sent or self.waiting or self.offered or self._offers is None:
             return
-        self._end_sent = True
+        self._end_sent, self._end_ns = True, time.monotonic_ns()
         try:
             self._offers.send(Kind.END, generation=self.generation)
         except BrokenPipeError:

@@ -79,6 +79,7 @@ class Ledger:
             reasons.append('this camera gives no means to see losses')
         elif end.get('clock', {}).get('losses_unseen'):
             reasons.append(f"{end['clock']['losses_unseen']} frames came without the times that show losses")
+        reasons.extend(end.get('unknowns', ()))
         camera = {'model': self._granted.model, 'width': self._granted.width, 'height': self._granted.height,
                   'framerate': self._granted.framerate, 'pixel_format': self._granted.pixel_format,
                   'details': {**self._granted.details, **end.get('camera', {})}}

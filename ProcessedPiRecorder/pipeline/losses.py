@@ -45,7 +45,8 @@ class LossDetector:
 
     Attributes:
         defects: frames whose sensor time did not increase. A clock defect, not a loss.
-        unseen: frames that lacked what the mode needs, so that losses before them could not be seen.
+        unseen: frames before which losses could not be seen: they lacked what the mode needs, or the clock or
+            counter had been reset.
         last_gap_ns: from the frame before to this one: sensor time if both have it, else host time; 0 at the first.
     """
 
@@ -112,6 +113,7 @@ class LossDetector:
             return 0
         if stamp.sensor_ns <= last.sensor_ns:
             self.defects += 1
+            self.unseen += 1               # what was lost around a reset cannot be known
             self._restart(stamp)
             return 0
         if self.mode == 'fixed_rate':
@@ -128,6 +130,8 @@ class LossDetector:
         if stamp.count is None or last.count is None:
             self.unseen += 1
             return 0
+        if stamp.count <= last.count:      # reset: what was lost around it cannot be known
+            self.unseen += 1
         return max(0, stamp.count - last.count - 1)
 
     def _by_duration(self, last: Stamp, stamp: Stamp, gap: int) -> int:

@@ -139,9 +139,12 @@ def _fork(role: str, entry: Callable[..., Any], channel: Channel, plan: Any, arg
         # Python >= 3.12 warns when a process with threads forks. The child runs only our code, which takes no
         # lock that another thread could have held: that is why the keeper is forked before anything else.
         warnings.simplefilter('ignore', DeprecationWarning)
+        # No Ctrl-C may hit the child before it is ours, or a second copy of the script would run on.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)
         pid = os.fork()
-    if pid:
-        return pid
+        if pid:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            return pid
     code = 70
     try:
         gc.freeze()                       # the script's objects are not ours to finalise
@@ -202,6 +205,10 @@ def run_child(role: str, entry: Callable[..., Any], channel: Channel, plan: Any,
         signal.signal(number, _ignore)
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)        # the script may have chosen to die of it; we must not
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    if role in ('callback', 'writer'):
+        os.register_at_fork(after_in_child=_listen_to_signals)
     _log_to(channel)
     _calm_opencv()
     code = 1
@@ -219,6 +226,12 @@ def run_child(role: str, entry: Callable[..., Any], channel: Channel, plan: Any,
             except (AttributeError, OSError, ValueError):
                 pass
     return code
+
+
+def _listen_to_signals() -> None:
+    """In forks that a callback makes: ``terminate()`` must work on them."""
+    for number in GROUP_SIGNALS:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 def _disown() -> None:
@@ -276,5 +289,6 @@ def _log_to(channel: Channel) -> None:
     for logger in [root, *(item for item in logging.Logger.manager.loggerDict.values()
                            if isinstance(item, logging.Logger))]:
         logger.handlers = []              # a file of the script's must not be written by two processes
+        logger.propagate = True
     root.addHandler(ChannelLogHandler(channel))
     logging.captureWarnings(True)

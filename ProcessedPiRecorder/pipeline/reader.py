@@ -241,10 +241,11 @@ class _Reader:
             error = camera_error(raised, self._plan.camera, 'broke off')
         self._finish('end of source', error)
 
-    def _finish(self, otherwise: str, error: Optional[RemoteError]) -> None:
+    def _finish(self, otherwise: str, error: Optional[RemoteError]) -> bool:
+        """The last words; False: the other thread is saying them."""
         with self._ending:
             if self._ended:
-                return
+                return False
             self._ended = True
         sink = self._sink
         sink.stopping = True
@@ -259,6 +260,7 @@ class _Reader:
             'defects': sink.defects,
             'clock': {'clock': self._granted.clock, **sink.clock_defects, **self._anchors.as_dict()},
             'camera': _final_statistics(self._camera)})
+        return True
 
     def _note_silence(self) -> None:
         """A camera that had gone silent when it was stopped: nobody knows what it would have shown."""
@@ -297,9 +299,9 @@ class _Reader:
         text = (f'the camera sent no frame for {self._plan.settings.camera_timeout:g} s and counts as stalled; '
                 'what came before is safe. Check its cable and power, or raise camera_timeout')
         self._sink.stop('stall')
-        # The main thread hangs in the camera and cannot be woken: this thread ends the process.
-        self._finish('stall', RemoteError('CameraStalledError', text, ''))
-        os._exit(0)
+        if self._finish('stall', RemoteError('CameraStalledError', text, '')):
+            # The main thread hangs in the camera and cannot be woken: this thread ends the process.
+            os._exit(0)
 
     def _end_by_force_after_grace(self) -> None:
         frame_s = 3 / self._granted.framerate if self._granted.framerate else 0.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 import threading
 from typing import List, Optional
 
@@ -20,7 +22,7 @@ def _start_inner_callback(channel: Channel, plan: Plan, ring: Ring,
     if arguments.inner is None:
         return None
     runner = CallbackRunner(plan, ring, arguments.inner, channel.send)
-    entered = threading.Event()
+    entered_read, entered_write = os.pipe()
     failure: List[BaseException] = []
 
     def live() -> None:
@@ -30,15 +32,20 @@ def _start_inner_callback(channel: Channel, plan: Plan, ring: Ring,
             failure.append(error)
             return
         finally:
-            entered.set()
+            os.close(entered_write)
         runner.run()
 
     thread = threading.Thread(target=live, name='ppr-callback', daemon=True)
     thread.start()
-    entered.wait()
+    poll = select.poll()
+    for fd in (entered_read, channel.fileno()):
+        poll.register(fd, select.POLLIN)
+    # Entering may take minutes (a model is loaded): the keeper's word to give up must still be heard.
+    told = [fd for fd, _ in poll.poll()]
+    os.close(entered_read)
     if failure:
         raise failure[0]
-    return thread
+    return thread if entered_read in told else None
 
 
 def writer_main(channel: Channel, plan: Plan, arguments: WriterArguments) -> int:
@@ -62,14 +69,19 @@ def writer_main(channel: Channel, plan: Plan, arguments: WriterArguments) -> int
         hub.discard()
         channel.send('error', RemoteError.of(error, 'CallbackError', "the callback's __enter__ failed: "))
         return 1
-    channel.send('ready', None)
+    if inner is not None or arguments.inner is None:
+        channel.send('ready', None)
     message = channel.receive()
     if message is None or message[0] != 'go':
         hub.discard()
         return 0
     if arguments.offers_fd >= 0:
         hub.connect(arguments.offers_fd, arguments.answers_fd, 1)
-    hub.run()
+    try:
+        hub.run()
+    except Exception as error:
+        channel.send('crashed', RemoteError.of(error, 'ProcessDiedError', 'the writer process failed: '))
+        hub.give_up(error)
     hub.finish()
     if inner is not None and not hub.callback_hangs:
         inner.join(FLUSH_TIMEOUT_S)        # it hands over the results that it still holds
