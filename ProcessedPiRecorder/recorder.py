@@ -113,7 +113,8 @@ class ProcessedPiRecorder:
 
     Raises (from ``recordVid``, ``wait``, ``stopVid`` or leaving ``with``, whichever comes first; once):
         CameraError, RecordingFileError, ProcessDiedError, CallbackError, ... when the recording did not go well.
-        What was recorded is then safely on disk, and ``report`` tells how much that is.
+        What was recorded is then safely on disk, and ``report`` tells how much that is. (When the keeper process
+        itself was killed, the writer finishes the file just after the error, and there is no report.)
     """
 
     def __init__(self, tif_path: Any = None, x_resolution: int = 0, y_resolution: int = 0, scale_factor: float = 1,
@@ -136,7 +137,8 @@ class ProcessedPiRecorder:
             Hz_buffer=Hz_buffer, log_file=log_file, camera=camera, pixel_format=pixel_format,
             ring_frames=ring_frames, ring_mb=ring_mb, cb_delivery=cb_delivery, cb_timeout=cb_timeout,
             cb_start_timeout=cb_start_timeout, camera_timeout=camera_timeout, record=record, overwrite=overwrite,
-            split_frames=split_frames, metadata=metadata or {}, camera_controls=camera_controls or {},
+            split_frames=split_frames, metadata={} if metadata is None else metadata,
+            camera_controls={} if camera_controls is None else camera_controls,
             progress=progress, start_method=start_method)
         self.cb_queue = CallbackQueue()
         self._report: Optional[Report] = None
