@@ -137,3 +137,45 @@ def finished_pages(path: Path) -> int:
         assert recording.finished and recording.annotations['report']['complete'] == 'no'
         assert all(recording.verify_page(number) for number in range(recording.pages))
         return recording.pages
+
+
+@pytest.mark.parametrize('nameless', [0, 10])
+def test_a_frame_without_a_time_does_not_end_the_recording(tmp_path: Path, nameless: int) -> None:
+    from ProcessedPiRecorder.cameras import SyntheticCamera
+
+    class Forgetful(SyntheticCamera):
+        name = 'forgetful'
+        seen = 0
+
+        def read(self, out: Any) -> Any:
+            stamp = super().read(out)
+            self.seen += 1
+            start = stamp.sensor_ns % 10**12               # a clock of its own
+            return stamp._replace(sensor_ns=None if self.seen == nameless + 1 else start)
+
+    rec = recorder(tmp_path / 'a.tif', camera=Forgetful(), rec_length=0.5, controls=paced())
+    report = rec.recordVid()
+    assert 48 <= report.written <= 52 and report.stopped == 'rec_length' and report.complete == 'unknown'
+
+
+def test_a_clock_that_was_reset_leaves_completeness_unknown(tmp_path: Path) -> None:
+    from ProcessedPiRecorder.cameras import SyntheticCamera
+
+    class Reset(SyntheticCamera):
+        name = 'reset'
+        seen = 0
+
+        def read(self, out: Any) -> Any:
+            stamp = super().read(out)
+            self.seen += 1
+            return stamp if stamp is None or self.seen < 10 else stamp._replace(sensor_ns=stamp.sensor_ns - 10**9)
+
+    report = recorder(tmp_path / 'a.tif', camera=Reset()).recordVid()
+    assert report.complete == 'unknown' and report.clock['not_increasing'] == 1
+
+
+def test_a_camera_that_was_silent_when_it_was_stopped_is_not_complete(tmp_path: Path) -> None:
+    with recorder(tmp_path / 'a.tif', blocking=False, controls=paced(stall_at=5, stall_s=60)) as rec:
+        rec.recordVid()
+        time.sleep(1.6)
+    assert rec.report.complete == 'no' and 'no frame for' in rec.report.reasons[0] and rec.report.written == 5

@@ -68,6 +68,7 @@ class RingSink(FrameSink):
         self.times = OriginatingTime(granted.clock_base)
         self._length_ns = round(settings.rec_length * 1e9)
         self._begin_ns: Optional[int] = None
+        self._by_sensor = False
         self._elapsed_ns = 0
         self._next_index = 0
         self._last_time_ns = NOTHING
@@ -94,11 +95,11 @@ class RingSink(FrameSink):
         if self.stopping:
             return
         missing = self._detector.see(stamp, host_ns)
-        time_ns = self.times.of(stamp.sensor_ns, host_ns)
-        if self._past_the_end(time_ns, missing):
+        if self._past_the_end(stamp.sensor_ns, host_ns, missing):
             return
         if missing:
             self._lose(missing, self._gap_reason())
+        time_ns = self.times.of(stamp.sensor_ns, host_ns)
         if self._slot is None:
             self._lose(1, 'ring full')
         else:
@@ -152,10 +153,14 @@ class RingSink(FrameSink):
         if self._free_link.ended:
             raise BrokenPipeError('the writer process is gone')
 
-    def _past_the_end(self, now_ns: int, missing: int) -> bool:
+    def _past_the_end(self, sensor_ns: Optional[int], host_ns: int, missing: int) -> bool:
         """Whether this frame lies beyond rec_length; losses before the end are then still counted."""
         if self._begin_ns is None:
-            self._begin_ns = now_ns
+            self._by_sensor = sensor_ns is not None      # the first frame decides by which clock
+            self._begin_ns = sensor_ns if sensor_ns is not None else host_ns
+        now_ns = sensor_ns if self._by_sensor else host_ns
+        if now_ns is None:
+            return False                   # a frame without a time among others with one
         before_ns, self._elapsed_ns = self._elapsed_ns, now_ns - self._begin_ns
         if not self._length_ns:
             return False
