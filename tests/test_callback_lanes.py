@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import faulthandler
+import logging
+import multiprocessing
 import os
 import signal
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -352,3 +355,72 @@ def test_two_recorders_at_once_keep_apart(tmp_path: Path) -> None:
         report_two = two.stopVid()
     assert report_one.complete == report_two.complete == 'yes'
     assert set(one.cb_queue) == {'one'} and set(two.cb_queue) == {'two'}
+
+
+@BOTH
+@pytest.mark.parametrize('kind', ['daemon', 'executor'])
+def test_what_a_callback_has_started_ends_with_it(tmp_path: Path, cb_type: str, kind: str) -> None:
+    """No assertion of its own: the suite fails any test that leaves a process behind."""
+    def start_helpers(buffer: Any, cb_queue: Any) -> None:
+        if buffer[-1].index == 3:
+            if kind == 'daemon':
+                context = multiprocessing.get_context('fork')
+                context.Process(target=time.sleep, args=(60,), daemon=True).start()
+            else:
+                from concurrent.futures import ProcessPoolExecutor
+                pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context('fork'))
+                cb_queue.put(pool.submit(abs, -4).result())
+
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', DeprecationWarning)      # Python >= 3.12: fork beside threads
+        rec = record(tmp_path / 'a.tif', start_helpers, cb_type)
+    assert rec.report.complete == 'yes' and rec.report.callback_errors == 0
+    assert list(rec.cb_queue) == ([4] if kind == 'executor' else [])
+
+
+def test_forks_of_a_callback_that_log_do_not_disturb_the_recording(tmp_path: Path) -> None:
+    def talkative(buffer: Any, cb_queue: Any) -> None:
+        pid = os.fork()
+        logging.getLogger('lab').warning('from %d: %s', os.getpid(), 'x' * 5000)
+        if pid == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', DeprecationWarning)
+        rec = record(tmp_path / 'a.tif', talkative, '3Proc')
+    assert rec.report.complete == 'yes' and rec.report.processed == 30
+
+
+def test_an_exit_that_dies_or_hangs_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+    class Model:
+        def __init__(self, how: str) -> None:
+            self.how = how
+
+        def __enter__(self) -> 'Model':
+            return self
+
+        def __exit__(self, *error: Any) -> None:
+            os._exit(7) if self.how == 'dies' else time.sleep(100)
+
+        def __call__(self, buffer: Any, cb_queue: Any) -> None:
+            pass
+
+    for how in ('dies', 'hangs'):
+        rec, error = record_with_error(tmp_path / f'{how}.tif', Model(how), '3Proc', cb_start_timeout=1)
+        assert rec.report.complete == 'yes' and len(statuses(tmp_path / f'{how}.tif')) == 30
+        assert ('exit code 7' if how == 'dies' else '__exit__ did not return') in str(error)
+
+
+def test_an_exception_that_cannot_be_printed_is_reported_all_the_same(tmp_path: Path) -> None:
+    class Odd(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError('not even this')
+
+    def fail(buffer: Any, cb_queue: Any) -> None:
+        if buffer[-1].index == 3:
+            raise Odd
+
+    for cb_type in ('2Proc', '3Proc'):
+        rec, error = record_with_error(tmp_path / f'{cb_type}.tif', fail, cb_type)
+        assert 'Odd: (it cannot be printed)' in str(error) and rec.report.processed == 29

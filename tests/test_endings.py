@@ -329,3 +329,44 @@ assert report.complete == 'yes', report
         assert tif.asarray().shape == (25, 144, 384, 3)
 
 
+
+
+@pytest.mark.parametrize('habit', [
+    'signal.signal(signal.SIGPIPE, signal.SIG_DFL)', 'signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])',
+    'os.close(0); os.close(1); os.close(2)'])
+def test_habits_of_a_script_do_no_harm(tmp_path: Path, habit: str) -> None:
+    text = f'''
+import os, signal
+from ProcessedPiRecorder import ProcessedPiRecorder as ppr
+{habit}
+def talk(buffer, cb_queue):
+    try:
+        os.write(2, b'into whatever descriptor 2 is')
+    except OSError:
+        pass
+rec = ppr('trial.tif', 96, 64, 1, 100, 0.5, False, camera='synthetic', callback=talk)
+report = rec.recordVid()
+open('verdict', 'w').write(report.complete)
+'''
+    run_script(text, tmp_path)
+    assert (tmp_path / 'verdict').read_text() == 'yes'
+    assert assert_finished(tmp_path / 'trial.tif') == 50
+
+
+def test_a_file_that_is_taken_away_or_written_twice_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / 'a.tif'
+    with recorder(path, blocking=False, controls=paced()) as rec:
+        rec.recordVid()
+        wait_until(lambda: rec.status().written > 5)
+        with pytest.raises(errors.RecordingFileError, match='recorded at this moment'):
+            recorder(path, overwrite=True).recordVid()
+        path.unlink()
+        with pytest.raises(errors.RecordingFileError, match='removed or replaced'):
+            rec.stopVid()
+    assert rec.report.complete == 'no' and rec.report.written == 0 and rec.report.files == []
+
+
+def test_a_progress_function_that_leaves_does_not_hang_the_script(tmp_path: Path) -> None:
+    import sys
+    rec = recorder(tmp_path / 'a.tif', controls=paced(), rec_length=0.8, progress=lambda status: sys.exit(3))
+    assert rec.recordVid().complete == 'yes'
