@@ -7,30 +7,28 @@ from them in a thread of its own, and hands on what they have to say: status, re
 from __future__ import annotations
 
 import atexit
-import collections
 import dataclasses
 import logging
 import os
 import signal
-import sys
 import threading
 import time
-import warnings
 import weakref
 from types import TracebackType
-from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Tuple, Type
+from typing import Any, Callable, List, Mapping, Optional, Tuple, Type
 
 from . import errors
 from .cameras import registry
-from .errors import CallbackError, RecorderError, RecorderStateError, SettingsError
+from .errors import RecorderError, RecorderStateError, SettingsError
+from .messages import relog, warn_script
+from .outcome import Run, conclude
 from .pipeline.cb_queue import CallbackQueue
-from .pipeline.channel import Channel, RemoteError
+from .pipeline.channel import RemoteError
 from .pipeline.keeper import keeper_main
 from .pipeline.plan import Plan
-from .pipeline.processes import Child, exit_text, occupy_standard_descriptors, start_child
+from .pipeline.processes import occupy_standard_descriptors, start_child
 from .pipeline.ring import Ring, Stat
 from .preconditions import check_carriage, check_files
-from .recordings.salvage import readable
 from .report import Report
 from .settings import Settings
 from .status import Status, read_status
@@ -44,23 +42,6 @@ PROGRESS_PERIOD_S = 0.5
 EXIT_TIMEOUT_S = 120.0
 #: For results that still lie in a pipe when its callback is dead: some kilobytes.
 QUEUE_DRAIN_TIMEOUT_S = 5.0
-
-
-class _Run:
-    """One recording, as the script's process knows it."""
-
-    def __init__(self, channel: Channel, keeper: Child) -> None:
-        self.channel, self.keeper = channel, keeper
-        self.ring: Optional[Ring] = None
-        self.changed = threading.Condition()
-        self.started = False
-        self.source_ended = False
-        self.marks: List[Dict[str, Any]] = []
-        self.outcome: Optional[Tuple[str, Any]] = None      # ('done' | 'failed' | 'died', payload)
-        self.warnings: List[Tuple[str, str]] = []
-        self.granted: Any = None
-        self.thread: Optional[threading.Thread] = None
-        self.rates: Deque[Tuple[float, int]] = collections.deque(maxlen=64)
 
 
 class ProcessedPiRecorder:
@@ -142,7 +123,7 @@ class ProcessedPiRecorder:
             progress=progress, start_method=start_method)
         self.cb_queue = CallbackQueue()
         self._report: Optional[Report] = None
-        self._run: Optional[_Run] = None
+        self._run: Optional[Run] = None
         self._error: Optional[BaseException] = None
         self._lock = threading.RLock()
         self._starting = threading.Lock()
@@ -276,7 +257,7 @@ class ProcessedPiRecorder:
     def _start(self) -> None:
         plan, early = self._plan()
         for category, text in early:
-            _warn_script(text, getattr(errors, category))
+            warn_script(text, getattr(errors, category))
         self.cb_queue.begin()
         occupy_standard_descriptors()
         method = plan.start_method
@@ -292,7 +273,7 @@ class ProcessedPiRecorder:
             self.cb_queue.end()
             raise RecorderError(f'the recorder\'s processes could not be started: {error}; '
                                 'end other programs, or raise the limits (ulimit -u, ulimit -n)') from error
-        run = _Run(keeper.channel, keeper)
+        run = Run(keeper.channel, keeper)
         self._run = run
         run.thread = threading.Thread(target=self._listen, args=(run,), name='ppr-listen', daemon=True)
         try:
@@ -344,7 +325,7 @@ class ProcessedPiRecorder:
             self._await_end(run)
             raise
 
-    def _await_end(self, run: _Run) -> None:
+    def _await_end(self, run: Run) -> None:
         with run.changed:
             run.changed.wait_for(lambda: run.outcome is not None)
         self._conclude(run)
@@ -356,7 +337,7 @@ class ProcessedPiRecorder:
 
     # -- the listening thread
 
-    def _listen(self, run: _Run) -> None:
+    def _listen(self, run: Run) -> None:
         try:
             self._hear(run)
         except BaseException as error:     # no threads or no memory left: whoever waits must hear of it
@@ -365,7 +346,7 @@ class ProcessedPiRecorder:
             run.channel.close()
             self._end(run, ('died', None))
 
-    def _hear(self, run: _Run) -> None:
+    def _hear(self, run: Run) -> None:
         next_progress = time.monotonic() + PROGRESS_PERIOD_S
         while True:
             if self.settings.progress is not None:
@@ -385,7 +366,7 @@ class ProcessedPiRecorder:
                 run.ring = Ring(fds[0], payload[0])
                 run.ring.close()          # the mapping stays
             elif kind == 'log':
-                _relog(payload)
+                relog(payload)
             elif kind == 'warning':
                 run.warnings.append(payload)
             elif kind == 'crashed':
@@ -400,7 +381,7 @@ class ProcessedPiRecorder:
                 self._end(run, (kind, payload))
                 return
 
-    def _end(self, run: _Run, outcome: Tuple[str, Any]) -> None:
+    def _end(self, run: Run, outcome: Tuple[str, Any]) -> None:
         run.keeper.bury(10)
         self.cb_queue.end()
         if not self.cb_queue.wait_drained(QUEUE_DRAIN_TIMEOUT_S):
@@ -419,7 +400,7 @@ class ProcessedPiRecorder:
 
     # -- the end
 
-    def _conclude(self, run: _Run) -> None:
+    def _conclude(self, run: Run) -> None:
         """In the thread that asks first: make the outcome the report and the error of this recorder."""
         with self._lock:                   # all of it: another thread must not see the end without the outcome
             if self._run is not run or run.outcome is None:
@@ -427,14 +408,7 @@ class ProcessedPiRecorder:
             self._run = None
             if run.thread is not None:
                 run.thread.join()
-            kind, payload = run.outcome
-            if kind == 'failed':
-                self._error = payload.to_exception()
-            elif kind == 'died':
-                self._error = self._keeper_died(run)
-            else:
-                self._take_report(payload, run)
-                self._check_marks(run)
+            self._report, self._error = conclude(run, self.settings)
             run.ring = None                # a raised error's traceback must not keep the memory mapped
         self._release_sigterm()
         self._warn(run)
@@ -445,80 +419,13 @@ class ProcessedPiRecorder:
             self._conclude(self._run)
         if self._error is not None:
             error, self._error = self._error, None
-            _warn_script(f'the recording before this one ended with an error: {type(error).__name__}: {error}',
+            warn_script(f'the recording before this one ended with an error: {type(error).__name__}: {error}',
                          errors.RecorderWarning)
 
-    def _keeper_died(self, run: _Run) -> RecorderError:
-        stats = run.ring.stats if run.ring is not None else None
-        captured, written = (int(stats[Stat.CAPTURED]), int(stats[Stat.WRITTEN])) if stats is not None else (0, 0)
-        then = 'the writer finishes the file on its own' if captured else 'nothing was recorded'
-        crash = run.keeper.crash
-        how = crash.message if crash is not None else exit_text(run.keeper.exitcode)
-        error = errors.ProcessDiedError(
-            f'the keeper process ended unexpectedly ({how}) after {captured} frames were captured and {written} '
-            f'written; {then}', 'keeper', run.keeper.exitcode, captured, written)
-        if crash is not None:
-            error.__cause__ = errors.RemoteTraceback(crash.traceback)
-        return error
-
-    def _take_report(self, payload: Dict[str, Any], run: _Run) -> None:
-        found: List[RemoteError] = payload['errors']
-        callback_errors: List[RemoteError] = payload['callback_errors']
-        stored = payload['report']
-        self._report = Report.from_dict(stored) if stored is not None else \
-            self._report_without_writer([item.message for item in found], run)
-        # What the callback said after the file was closed is missing in the stored report.
-        if self._report.bypassed and self.settings.cb_delivery == 'every':
-            share = f'{self._report.bypassed} of {self._report.captured} frames'
-            run.warnings.append(('CallbackBypassedWarning', f'{share} were recorded without passing through the '
-                                 'callback, which had no time for them; they '
-                                 'are marked by-passed. A faster callback, a lower framerate or a larger ring_frames '
-                                 "helps; cb_delivery='latest' makes it the rule"))
-        late = [item.message for item in callback_errors if item.message not in self._report.errors]
-        if late:
-            self._report = dataclasses.replace(self._report, errors=[*self._report.errors, *late])
-        if found:
-            self._error = found[0].to_exception()
-        elif callback_errors:
-            self._error = self._callback_error(callback_errors[0])
-
-    def _report_without_writer(self, texts: List[str], run: _Run) -> Report:
-        """The writer died before its report: what the counters say, and what can be read of the file."""
-        stats = run.ring.stats if run.ring is not None else None
-        captured, lost, results = (int(stats[name]) if stats is not None else 0
-                                   for name in (Stat.CAPTURED, Stat.LOST, Stat.RESULTS))
-        path = self.settings.tif_path if self.settings.write_vid else None
-        pages, files = readable(path) if path is not None else (0, [])
-        reasons = [*(texts or ['the writer process died']), f'{captured - pages} captured frames are not in the file']
-        return Report(complete='no', reasons=reasons, errors=texts, sensor=captured + lost, captured=captured,
-                      written=pages, lost=lost, results=results, stopped='process died', files=files,
-                      ring_frames=run.ring.layout.slots if run.ring is not None else 0)
-
-    def _check_marks(self, run: _Run) -> None:
-        """A mark that came in the very moment of the end may have missed the file: say so, never lose it silently."""
-        assert self._report is not None
-        stored = {(mark['label'], mark['time_ns']) for mark in self._report.marks}
-        late = [mark for mark in run.marks if (mark['label'], mark['time_ns']) not in stored]
-        if late and self._report.stopped != 'process died':
-            self._report = dataclasses.replace(self._report, marks=[*self._report.marks, *late])
-            run.warnings.append(('RecorderWarning', 'these marks came after the last frame and are in rec.report only, '
-                                 f'not in the file: {late[:20]}'))
-
-    def _callback_error(self, first: RemoteError) -> CallbackError:
-        assert self._report is not None
-        count = max(1, self._report.callback_errors)
-        more = f' (and {count - 1} more failed calls)' if count > 1 else ''
-        kept = f'all {self._report.captured} captured frames were recorded, the ones it failed on as they came' \
-            if self.settings.write_vid else 'no file was asked for'
-        error = CallbackError(f'{first.message}{more}; {kept}', count, self._report.callback_restarts)
-        if first.traceback:
-            error.__cause__ = errors.RemoteTraceback(first.traceback)
-        return error
-
-    def _warn(self, run: _Run) -> None:
+    def _warn(self, run: Run) -> None:
         while run.warnings:
             category, text = run.warnings.pop(0)
-            _warn_script(text, getattr(errors, category))
+            warn_script(text, getattr(errors, category))
 
     # -- SIGTERM
 
@@ -538,15 +445,6 @@ class ProcessedPiRecorder:
         self._old_sigterm = None
 
 
-def _warn_script(text: str, category: Type[Warning]) -> None:
-    """Warn at the line of the user's script that called us, however deep we are."""
-    level, frame = 1, sys._getframe()
-    package = os.path.dirname(__file__) + os.sep
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
-        level, frame = level + 1, frame.f_back
-    warnings.warn(text, category, stacklevel=level)
-
-
 def _terminate(number: int, frame: Any) -> None:
     raise SystemExit(128 + number)
 
@@ -556,17 +454,6 @@ def _without_display(settings: Settings) -> Settings:
     bare = dataclasses.replace(settings)
     object.__setattr__(bare, 'display', False)
     return bare
-
-
-def _relog(payload: Tuple[str, int, str]) -> None:
-    """A child's log record, into this process's logging."""
-    name, level, text = payload
-    logger = logging.getLogger(name)
-    try:
-        if logger.isEnabledFor(level):
-            logger.handle(logger.makeRecord(name, level, '(child process)', 0, text, (), None))
-    except Exception:                      # the script's own handlers and filters; they must not cost the recording
-        logging.lastResort and logging.lastResort.handle(logging.makeLogRecord({'levelno': level, 'msg': text}))
 
 
 _forking = threading.Lock()

@@ -20,7 +20,8 @@ PACKAGE = REPO / 'ProcessedPiRecorder'
 
 #: From the top down; a layer may import from itself and from those to the right of it.
 LAYERS = {'cli': {'recorder', 'cameras', 'recordings'},
-          'recorder': {'preconditions', 'status', 'pipeline', 'cameras', 'recordings'},
+          'recorder': {'preconditions', 'status', 'outcome', 'messages', 'pipeline', 'cameras', 'recordings'},
+          'outcome': {'pipeline', 'recordings'}, 'messages': set(),
           'preconditions': {'cameras', 'recordings'}, 'status': {'pipeline'},
           'pipeline': {'cameras', 'recordings'}, 'callbacks': set(), 'cameras': {'recordings'}, 'recordings': set()}
 

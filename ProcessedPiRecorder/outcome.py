@@ -1,0 +1,123 @@
+"""What a recording comes to: from the keeper's last words to the report and the error that the script gets."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import threading
+from typing import Any, Deque, Dict, List, Optional, Tuple
+
+from . import errors
+from .errors import CallbackError, RecorderError
+from .pipeline.channel import Channel, RemoteError
+from .pipeline.processes import Child, exit_text
+from .pipeline.ring import Ring, Stat
+from .recordings.salvage import readable
+from .report import Report
+from .settings import Settings
+
+__all__ = ['Run', 'conclude']
+
+
+class Run:
+    """One recording, as the script's process knows it."""
+
+    def __init__(self, channel: Channel, keeper: Child) -> None:
+        self.channel, self.keeper = channel, keeper
+        self.ring: Optional[Ring] = None
+        self.changed = threading.Condition()
+        self.started = False
+        self.source_ended = False
+        self.marks: List[Dict[str, Any]] = []
+        self.outcome: Optional[Tuple[str, Any]] = None      # ('done' | 'failed' | 'died', payload)
+        self.warnings: List[Tuple[str, str]] = []
+        self.granted: Any = None
+        self.thread: Optional[threading.Thread] = None
+        self.rates: Deque[Tuple[float, int]] = collections.deque(maxlen=64)
+
+
+def conclude(run: Run, settings: Settings) -> Tuple[Optional[Report], Optional[RecorderError]]:
+    """The report, None when nothing was recorded or the keeper died, and the error to raise, if any.
+
+    What is to be warned of is added to ``run.warnings``.
+    """
+    assert run.outcome is not None
+    kind, payload = run.outcome
+    if kind == 'failed':
+        return None, payload.to_exception()
+    if kind == 'died':
+        return None, _keeper_died(run)
+    return _from_last_words(run, settings, payload)
+
+
+def _from_last_words(run: Run, settings: Settings, payload: Dict[str, Any]) -> Tuple[Report, Optional[RecorderError]]:
+    found: List[RemoteError] = payload['errors']
+    callback_errors: List[RemoteError] = payload['callback_errors']
+    if payload['report'] is not None:
+        report = _with_late_marks(run, Report.from_dict(payload['report']))
+    else:
+        report = _without_writer(run, settings, [item.message for item in found])
+    # What the callback said after the file was closed is missing in the stored report.
+    late = [item.message for item in callback_errors if item.message not in report.errors]
+    if late:
+        report = dataclasses.replace(report, errors=[*report.errors, *late])
+    if report.bypassed and settings.cb_delivery == 'every':
+        run.warnings.append(('CallbackBypassedWarning', _bypassed(report)))
+    if found:
+        return report, found[0].to_exception()
+    return report, _callback_error(callback_errors[0], report, settings) if callback_errors else None
+
+
+def _bypassed(report: Report) -> str:
+    return (f'{report.bypassed} of {report.captured} frames were recorded without passing through the callback, which '
+            'had no time for them; they are marked by-passed. A faster callback, a lower framerate or a larger '
+            "ring_frames helps; cb_delivery='latest' makes it the rule")
+
+
+def _with_late_marks(run: Run, report: Report) -> Report:
+    """A mark that came in the very moment of the end may have missed the file: say so, never lose it silently."""
+    stored = {(mark['label'], mark['time_ns']) for mark in report.marks}
+    late = [mark for mark in run.marks if (mark['label'], mark['time_ns']) not in stored]
+    if not late:
+        return report
+    run.warnings.append(('RecorderWarning', 'these marks came after the last frame and are in rec.report only, not in '
+                         f'the file: {late[:20]}'))
+    return dataclasses.replace(report, marks=[*report.marks, *late])
+
+
+def _callback_error(first: RemoteError, report: Report, settings: Settings) -> CallbackError:
+    count = max(1, report.callback_errors)
+    more = f' (and {count - 1} more failed calls)' if count > 1 else ''
+    kept = f'all {report.captured} captured frames were recorded, the ones it failed on as they came' \
+        if settings.write_vid else 'no file was asked for'
+    error = CallbackError(f'{first.message}{more}; {kept}', count, report.callback_restarts)
+    if first.traceback:
+        error.__cause__ = errors.RemoteTraceback(first.traceback)
+    return error
+
+
+def _without_writer(run: Run, settings: Settings, texts: List[str]) -> Report:
+    """The writer died before its report: what the counters say, and what can be read of the file."""
+    stats = run.ring.stats if run.ring is not None else None
+    captured, lost, results = (int(stats[name]) if stats is not None else 0
+                               for name in (Stat.CAPTURED, Stat.LOST, Stat.RESULTS))
+    path = settings.tif_path if settings.write_vid else None
+    pages, files = readable(path) if path is not None else (0, [])
+    reasons = [*(texts or ['the writer process died']), f'{captured - pages} captured frames are not in the file']
+    return Report(complete='no', reasons=reasons, errors=texts, sensor=captured + lost, captured=captured,
+                  written=pages, lost=lost, results=results, stopped='process died', files=files,
+                  marks=list(run.marks), ring_frames=run.ring.layout.slots if run.ring is not None else 0)
+
+
+def _keeper_died(run: Run) -> RecorderError:
+    stats = run.ring.stats if run.ring is not None else None
+    captured, written = (int(stats[Stat.CAPTURED]), int(stats[Stat.WRITTEN])) if stats is not None else (0, 0)
+    then = 'the writer finishes the file on its own' if captured else 'nothing was recorded'
+    crash = run.keeper.crash
+    how = crash.message if crash is not None else exit_text(run.keeper.exitcode)
+    error = errors.ProcessDiedError(
+        f'the keeper process ended unexpectedly ({how}) after {captured} frames were captured and {written} written; '
+        f'{then}', 'keeper', run.keeper.exitcode, captured, written)
+    if crash is not None:
+        error.__cause__ = errors.RemoteTraceback(crash.traceback)
+    return error
