@@ -199,7 +199,7 @@ def test_latest_delivery_offers_the_newest_when_idle(tmp_path: Path, cb_type: st
     assert rec.report.complete == 'yes' and rec.report.written == 100
     assert 5 < len(seen) == rec.report.processed
     ages_ms = sorted(age / 1e6 for _, age in seen)
-    assert ages_ms[len(ages_ms) // 2] < 30      # of 50 ms a call: the newest, not the next in a queue
+    assert ages_ms[len(ages_ms) // 2] < 250     # a queue of 100 frames at 50 ms a call would make it seconds
 
 
 @BOTH
