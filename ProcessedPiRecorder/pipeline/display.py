@@ -220,8 +220,7 @@ def _x_problem(display: str) -> Optional[str]:
     if address is None:
         return f'DISPLAY={display!r} is not the name of a screen; expected one like ":0", or pass display=False'
     try:
-        with _x_connect(address) as connection:
-            refusal = _x_greet(connection, *_x_key(address))
+        refusal = _x_ask(address)
     except OSError as error:
         return (f'the X server of DISPLAY={display!r} does not answer ({error or type(error).__name__}); start from '
                 'a desktop or with "ssh -X", or pass display=False')
@@ -229,6 +228,23 @@ def _x_problem(display: str) -> Optional[str]:
         return (f'the X server of DISPLAY={display!r} refuses this user ({refusal}); start as the user of the '
                 'desktop, without sudo, or pass display=False')
     return None
+
+
+def _x_ask(address: _XAddress) -> Optional[str]:
+    """None when the server lets us in, else its reason."""
+    patience = 3
+    while True:
+        try:
+            with _x_connect(address) as connection:
+                return _x_greet(connection, *_x_key(address))
+        except ConnectionRefusedError:
+            raise
+        except ConnectionError:
+            # A server whose last client has just left starts anew, and hangs up on whoever comes in between.
+            if not patience:
+                raise
+            patience -= 1
+            time.sleep(0.1)
 
 
 def _x_connect(address: _XAddress) -> socket.socket:
