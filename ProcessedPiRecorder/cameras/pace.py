@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from typing import Any, Mapping, Optional
 
-from ..errors import CameraFormatError
+from ..errors import CameraFormatError, SettingsError
+from .base import Camera
 
-__all__ = ['PACES', 'Pace', 'chosen_pace']
+__all__ = ['PACES', 'Pace', 'PacedFile', 'chosen_pace']
 
 PACES = ('own', 'fastest')
 
@@ -52,3 +54,17 @@ def chosen_pace(default: str, controls: Mapping[str, Any], what: str) -> str:
     if pace not in PACES:
         raise CameraFormatError(f'pace={pace!r} is not known; use {" or ".join(map(repr, PACES))}')
     return str(pace)
+
+
+class PacedFile(Camera):
+    """What the cameras that play a file have in common: its absolute path, and the pace at which it is played."""
+
+    def __init__(self, path: Any, pace: str = 'own') -> None:
+        if pace not in PACES:
+            raise SettingsError(f'pace={pace!r} is not known; use {" or ".join(map(repr, PACES))}')
+        self.path = os.path.abspath(os.path.expanduser(os.fspath(path)))
+        self.pace = pace
+        self._pace: Optional[Pace] = None
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}({self.path!r}, pace={self.pace!r})'

@@ -8,11 +8,11 @@ from typing import Any, List, Optional
 
 import numpy as np
 
-from ..errors import CameraError, CameraFormatError, RecordingFileError, RecordingFormatError, SettingsError
+from ..errors import CameraError, CameraFormatError, RecordingFileError, RecordingFormatError
 from ..recordings.reader import RecordingFile
-from .base import Camera, CameraListing, CameraRequest, FrameSink, Granted, Stamp
+from .base import CameraListing, CameraRequest, FrameSink, Granted, Stamp
 from .capture import require_format
-from .pace import PACES, Pace, chosen_pace
+from .pace import Pace, PacedFile, chosen_pace
 from .videofile import Broken
 
 __all__ = ['ReplayCamera']
@@ -20,7 +20,7 @@ __all__ = ['ReplayCamera']
 CLOSE_TIMEOUT_S = 2.0
 
 
-class ReplayCamera(Camera):
+class ReplayCamera(PacedFile):
     """Replays a recording at the pace of its own times (``pace='own'``) or as fast as it is taken (``'fastest'``).
 
     Args:
@@ -36,15 +36,8 @@ class ReplayCamera(Camera):
     name = 'replay'
 
     def __init__(self, path: Any, pace: str = 'own') -> None:
-        if pace not in PACES:
-            raise SettingsError(f'pace={pace!r} is not known; use {" or ".join(map(repr, PACES))}')
-        self.path = os.path.abspath(os.path.expanduser(os.fspath(path)))
-        self.pace = pace
+        super().__init__(path, pace)
         self._file: Optional[RecordingFile] = None
-        self._pace: Optional[Pace] = None
-
-    def __repr__(self) -> str:
-        return f'ReplayCamera({self.path!r}, pace={self.pace!r})'
 
     def open(self, request: CameraRequest) -> Granted:
         pace = chosen_pace(self.pace, request.controls, 'a replay')

@@ -8,11 +8,11 @@ from typing import Any, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from ..errors import CameraError, CameraNotFoundError, SettingsError
-from .base import Camera, CameraListing, CameraRequest, FrameSink, Granted, Stamp
+from ..errors import CameraError, CameraNotFoundError
+from .base import CameraListing, CameraRequest, FrameSink, Granted, Stamp
 from .capture import Capture, import_cv2, quiet, require_format
 from .containers import AviIndex, Container, avi_index, inspect
-from .pace import PACES, Pace, chosen_pace
+from .pace import Pace, PacedFile, chosen_pace
 
 __all__ = ['Broken', 'VideoFileCamera']
 
@@ -31,7 +31,7 @@ class Broken(NamedTuple):
     detail: str
 
 
-class VideoFileCamera(Camera):
+class VideoFileCamera(PacedFile):
     """A video file, played at its own rate (``pace='own'``) or as fast as it is taken (``'fastest'``).
 
     Args:
@@ -49,17 +49,10 @@ class VideoFileCamera(Camera):
     name = 'file'
 
     def __init__(self, path: Any, pace: str = 'own') -> None:
-        if pace not in PACES:
-            raise SettingsError(f'pace={pace!r} is not known; use {" or ".join(map(repr, PACES))}')
-        self.path = os.path.abspath(os.path.expanduser(os.fspath(path)))
-        self.pace = pace
+        super().__init__(path, pace)
         self._broken: List[Broken] = []
         self._capture: Optional[Capture] = None
-        self._pace: Optional[Pace] = None
         self._index: Optional[AviIndex] = None
-
-    def __repr__(self) -> str:
-        return f'VideoFileCamera({self.path!r}, pace={self.pace!r})'
 
     def open(self, request: CameraRequest) -> Granted:
         pace = chosen_pace(self.pace, request.controls, 'a video file')
