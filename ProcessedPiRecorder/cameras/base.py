@@ -51,6 +51,8 @@ class Granted:
         clock: one sentence for people: which clock stamps the frames, and how it can mislead.
         clock_base: which of the system's clocks the sensor timestamps count on: 'monotonic', 'boottime' or 'utc';
             'own' when the camera's zero means nothing outside it.
+        clock_offset_ns: for a clock of its own that the camera could compare with the system's: what to add to a
+            sensor timestamp to get CLOCK_MONOTONIC, ns. None: the arrival of the first frame ties them together.
         loss_detection: one of LOSS_DETECTION.
         waits: True when the source waits for the recorder (files): a full ring then slows it, and loses nothing.
         model: what it is, for people ('OV5647', 'carphone_pristine.mp4').
@@ -68,6 +70,7 @@ class Granted:
     loss_detection: str
     waits: bool = False
     clock_base: str = 'own'
+    clock_offset_ns: Optional[int] = None
     model: str = ''
     details: Mapping[str, Any] = field(default_factory=dict)
     warnings: Tuple[Tuple[str, str], ...] = ()
@@ -85,11 +88,13 @@ class Stamp(NamedTuple):
     sensor_ns: start of the frame on the camera's own clock, in ns; None where it has none.
     duration_ns: from the start of this frame to the start of the next, for loss_detection 'frame_duration'.
     count: the camera's frame counter, for loss_detection 'count'.
+    skew_ns: for a pair of cameras, time of the left image minus time of the right one.
     """
 
     sensor_ns: Optional[int] = None
     duration_ns: Optional[int] = None
     count: Optional[int] = None      # type: ignore[assignment]   # hides tuple.count, which nobody misses here
+    skew_ns: Optional[int] = None
 
 
 class FrameSink:
@@ -128,6 +133,7 @@ class CameraListing:
     description: str
     available: bool
     why_not: str = ''                # when not available: the reason and what to do
+    modes: Tuple[str, ...] = ()      # sensor modes where known, such as '1640x1232 up to 40 Hz'
 
 
 class Camera:
