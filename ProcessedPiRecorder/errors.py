@@ -125,16 +125,16 @@ class ProcessDiedError(RecorderError):
 
 
 class MissingExtraError(RecorderError, ImportError):
-    """An optional package is needed. The message names the exact ``pip install``."""
+    """An optional package is needed. The message names the exact ``pip install``, and ``more`` to know."""
 
-    def __init__(self, what: str, package: str, extra: str) -> None:
-        super().__init__(what, package, extra)
+    def __init__(self, what: str, package: str, extra: str, more: str = '') -> None:
+        super().__init__(what, package, extra, more)
         self.extra = extra
 
     def __str__(self) -> str:
-        what, package, extra = self.args
+        what, package, extra, more = self.args
         return (f"{what} needs the package {package!r}, which is not installed; "
-                f"install it with:  pip install 'ProcessedPiRecorder[{extra}]'")
+                f"install it with:  pip install 'ProcessedPiRecorder[{extra}]'" + (f'  ({more})' if more else ''))
 
 
 class RemoteTraceback(Exception):

@@ -121,7 +121,7 @@ def _named_file(spec: str) -> Iterator[Path]:
     head, colon, argument = spec.partition(':')
     if colon and head in ('file', 'replay'):
         yield _absolute(argument)
-    elif spec != 'auto' and head not in registry.BUILT_IN and not registry.URL.match(spec):
+    elif head not in registry.BUILT_IN and not registry.URL.match(spec):
         yield _absolute(spec)
 
 

@@ -218,7 +218,8 @@ def test_cameras_that_are_not_there(tmp_path: Path, camera: Any, error: Any) -> 
 
 def test_auto_never_records_a_synthetic_camera_and_says_what_to_pass(tmp_path: Path) -> None:
     with pytest.raises(errors.CameraNotFoundError, match="'opencv:0'"):
-        ProcessedPiRecorder(tmp_path / 'a.tif')
+        ProcessedPiRecorder(tmp_path / 'a.tif', display=False).recordVid()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_that_is_no_video(tmp_path: Path) -> None:

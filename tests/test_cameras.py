@@ -81,13 +81,14 @@ def test_files_may_be_called_like_cameras(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(('spec', 'error', 'says'), [
-    ('auto', CameraNotFoundError, "Raspberry Pi camera.*'opencv:0'.*synthetic"),
-    ('picamera', CameraNotFoundError, 'no back end for picamera'),
-    ('picamera2:1', CameraNotFoundError, 'no back end for picamera2'),
+    (('synthetic', 'auto'), SettingsError, "'auto' cannot be one of two"),
+    ('auto:1', CameraNotFoundError, 'nothing may follow'),
+    ('picamera:left', CameraNotFoundError, 'number of a camera.*picamera:0'),
+    ('picamera2:', CameraNotFoundError, 'number of a camera.*picamera2:0'),
     ('sinthetic', CameraNotFoundError, "neither.*'synthetic'.*opencv.*URL"),
     ('', CameraNotFoundError, 'neither'),
-    ('opencv:first', CameraNotFoundError, 'number of a webcam'),
-    ('opencv:', CameraNotFoundError, 'number of a webcam'),
+    ('opencv:first', CameraNotFoundError, 'number of a camera'),
+    ('opencv:', CameraNotFoundError, 'number of a camera'),
     ('synthetic:2', CameraNotFoundError, 'nothing may follow'),
     ('file:', CameraNotFoundError, 'path'),
     ('stream:nowhere', CameraNotFoundError, 'not a URL'),
@@ -173,12 +174,6 @@ def test_a_missing_extra_names_its_installation(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(MissingExtraError, match=r"pip install 'ProcessedPiRecorder\[webcam\]'"):
         registry.resolve('opencv:0')
     assert not next(line for line in registry.listings() if line.name == 'opencv').available
-
-
-def test_auto_takes_the_first_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, 'AUTO_ORDER', ('opencv', 'synthetic'))
-    monkeypatch.setattr(OpenCVCamera, 'listings', classmethod(lambda cls: []))
-    assert isinstance(registry.resolve('auto'), SyntheticCamera)
 
 
 def test_listings_tell_what_is_here_and_why_the_rest_is_not() -> None:

@@ -300,6 +300,7 @@ def test_two_cameras_side_by_side() -> None:
     facts = pair.statistics()
     assert facts['pairs'] == len(sink.frames) >= 15 and facts['paired_by'] == 'sensor'
     assert 0 <= facts['skew_mean_ms'] <= facts['skew_max_ms'] < 10
+    assert max(abs(stamp.skew_ns) for stamp in sink.stamps) == facts['skew_max_ms'] * 1e6
 
 
 class OrderedSink(ListSink):

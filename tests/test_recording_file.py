@@ -82,13 +82,14 @@ def nothing_left() -> Iterator[None]:
 def test_what_is_submitted_is_read_back(tmp_path: Path) -> None:
     recording = Recording(tmp_path / 'a.tif')
     marks = ({'label': 'licht <an> \0 \ud800 ☼', 'time_ns': 5}, {'label': '', 'time_ns': 6})
-    recording.submit(range(3), sensor_ns=77, host_ns=88, status='returned', marks=marks, cb_ms=1.25)
+    recording.submit(range(3), sensor_ns=77, host_ns=88, status='returned', marks=marks, cb_ms=1.25,
+                     skew_ns=-4321)
     recording.submit(range(5, 40), status='by-passed')
     assert recording.finish({'report': {'complete': 'no'}, 'metadata': {'animal': 'Ärger'}}) == [tmp_path / 'a.tif']
     with RecordingFile(tmp_path / 'a.tif') as file:
         assert file.finished and file.is_ours and len(file) == 38
         assert (file.width, file.height, file.pixel_format) == (WIDTH, HEIGHT, 'bgr')
-        assert file.page_record(1) == PageRecord(1, 10**18 + 1000, 77, 88, 'returned', marks, 1.25)
+        assert file.page_record(1) == PageRecord(1, 10**18 + 1000, 77, 88, 'returned', marks, 1.25, -4321)
         assert file.page_record(3) == PageRecord(5, 10**18 + 5000, status='by-passed')
         assert file.times.tolist() == [10**18 + number * 1000 for number in (*range(3), *range(5, 40))]
         assert file.annotations['report'] == {'complete': 'no'}
@@ -390,7 +391,7 @@ def test_other_texts_are_refused(text: bytes) -> None:
 
 
 @pytest.mark.parametrize('change', [{'ppr': 2}, {'index': 1.5}, {'index': 2**63}, {'index': True}, {'status': 'lost'},
-                                    {'marks': 3}, {'marks': [{'label': 1}]}, {'crc32': 'xyz'}, {'cb_ms': 'long'},
+                                    {'marks': 3}, {'marks': [{'label': 1}]}, {'crc32': 'xyz'}, {'cb_ms': 'long'}, {'skew_ns': 0.5},
                                     {'page': None}])
 def test_texts_that_lie_are_refused(change: Dict[str, Any]) -> None:
     text, _ = seal_text(open_text(0, 0, PageRecord(0, 0), 'rle'), 0)

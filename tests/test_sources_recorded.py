@@ -81,6 +81,9 @@ def test_two_cameras_become_one_side_by_side(tmp_path: Path) -> None:
                               camera_controls=controls)
     report = rec.recordVid()
     assert report.written > 30
+    pairing = report.camera['statistics']
+    skews = [record.skew_ns for record, _ in pages(path)]
+    assert None not in skews and max(map(abs, skews)) <= pairing['skew_max_ms'] * 1e6 + 1 < 10e6
     with tifffile.TiffFile(path) as tif:
         assert tif.pages[0].shape == (64, 192, 3)
     from ProcessedPiRecorder.cameras import CameraRequest, SyntheticCamera

@@ -9,21 +9,32 @@ import importlib
 from typing import TYPE_CHECKING, Any, List
 
 if TYPE_CHECKING:
+    from .auto import AutoCamera
     from .base import Camera, CameraListing, CameraRequest, FrameSink, Granted, Stamp
     from .opencv import OpenCVCamera, StreamCamera
     from .pair import StereoPair
+    from .picamera import PicameraCamera
+    from .picamera2 import Picamera2Camera
     from .replay import ReplayCamera
     from .synthetic import SyntheticCamera
     from .videofile import VideoFileCamera
 
-__all__ = ['Camera', 'CameraListing', 'CameraRequest', 'FrameSink', 'Granted', 'OpenCVCamera', 'ReplayCamera',
-           'Stamp', 'StereoPair', 'StreamCamera', 'SyntheticCamera', 'VideoFileCamera']
-
 _ROOMS = {
+    'AutoCamera': 'auto',
     'Camera': 'base', 'CameraListing': 'base', 'CameraRequest': 'base', 'FrameSink': 'base', 'Granted': 'base',
-    'Stamp': 'base', 'OpenCVCamera': 'opencv', 'StreamCamera': 'opencv', 'StereoPair': 'pair',
-    'ReplayCamera': 'replay', 'SyntheticCamera': 'synthetic', 'VideoFileCamera': 'videofile',
+    'Stamp': 'base',
+    'OpenCVCamera': 'opencv', 'StreamCamera': 'opencv',
+    'Picamera2Camera': 'picamera2',
+    'PicameraCamera': 'picamera',
+    'ReplayCamera': 'replay',
+    'StereoPair': 'pair',
+    'SyntheticCamera': 'synthetic',
+    'VideoFileCamera': 'videofile',
 }
+
+__all__ = ['AutoCamera', 'Camera', 'CameraListing', 'CameraRequest', 'FrameSink', 'Granted', 'OpenCVCamera',
+           'Picamera2Camera', 'PicameraCamera', 'ReplayCamera', 'Stamp', 'StereoPair', 'StreamCamera',
+           'SyntheticCamera', 'VideoFileCamera']
 
 
 def __getattr__(name: str) -> Any:

@@ -39,6 +39,14 @@ class _Half(NamedTuple):
     image: np.ndarray
 
 
+class _Pair(NamedTuple):
+    """Two frames of the same time; skew is the left one's time minus the right one's."""
+
+    left: _Half
+    right: _Half
+    skew_ns: int
+
+
 class StereoPair(Camera):
     """Two cameras of the same size, format and rate, recorded side by side, the left one on the left.
 
@@ -46,7 +54,8 @@ class StereoPair(Camera):
     count on the same clock of the system (or are files, by time from their start), else by arrival; a pair's two
     times differ by half a frame period at most. A frame that finds no partner is dropped and reported as lost with
     the reason 'unpaired'. Two free-running cameras drift; where their phases cross, single frames stay unpaired.
-    The pair bears the times of the eye whose losses can be seen better. ``statistics`` tells the skew.
+    The pair bears the times of the eye whose losses can be seen better. Each pair's skew is in its ``Stamp`` (and so
+    in its page); ``statistics`` sums it up.
 
     The request's width is that of both eyes together. ``camera_controls`` go to both, or separately as
     ``{'left': {...}, 'right': {...}}``.
@@ -74,7 +83,8 @@ class StereoPair(Camera):
         self._closed = False
         self._error: Optional[Tuple[str, BaseException]] = None
         self._reports: List[Tuple[int, str, Optional[int], str]] = []
-        self._pairs = self._unpaired = 0
+        self._pairs = 0
+        self._unpaired = {side: 0 for side in SIDES}
         self._skew_sum = self._skew_max = 0
         self._by_sensor: Optional[bool] = None
         granted = self._open_both(request)
@@ -90,16 +100,16 @@ class StereoPair(Camera):
             eye.thread.start()
 
     def read(self, out: np.ndarray) -> Optional[Stamp]:
-        halves = self._next_pair()
-        return None if halves is None else self._join(halves, out)
+        pair = self._next_pair()
+        return None if pair is None else self._join(pair, out)
 
     def stream(self, sink: FrameSink) -> None:
         while not sink.stopping:
-            halves = self._next_pair()
+            pair = self._next_pair()
             self._tell(sink)
-            if halves is None:
+            if pair is None:
                 return
-            sink.commit(self._join(halves, sink.slot()))
+            sink.commit(self._join(pair, sink.slot()))
 
     def close(self) -> None:
         """Stop both threads (waiting 1 s for each, then closing its camera under it), then both cameras."""
@@ -117,11 +127,17 @@ class StereoPair(Camera):
         self.right.close()
 
     def statistics(self) -> Dict[str, Any]:
-        """{'pairs', 'unpaired', 'skew_mean_ms', 'skew_max_ms'}: skew is the distance of a pair's two times."""
+        """How the pairing went: skew is the distance of a pair's two times, without its sign; and each eye's own."""
         pairs = self._pairs
-        return {'pairs': pairs, 'unpaired': self._unpaired, 'paired_by': 'sensor' if self._by_sensor else 'arrival',
+        told = {'pairs': pairs, 'unpaired': sum(self._unpaired.values()), 'unpaired_by_eye': dict(self._unpaired),
+                'paired_by': 'sensor' if self._by_sensor else 'arrival',
                 'skew_mean_ms': self._skew_sum / pairs / 1e6 if pairs else None,
                 'skew_max_ms': self._skew_max / 1e6 if pairs else None}
+        for side, camera in zip(SIDES, (self.left, self.right)):
+            statistics = getattr(camera, 'statistics', None)
+            if statistics is not None:
+                told[side] = dict(statistics())
+        return told
 
     def _open_both(self, request: CameraRequest) -> Tuple[Granted, Granted]:
         granted = []
@@ -148,7 +164,7 @@ class StereoPair(Camera):
 
     # -- between the threads; everything below holds self._changed
 
-    def _next_pair(self) -> Optional[Tuple[_Half, _Half]]:
+    def _next_pair(self) -> Optional[_Pair]:
         """Wait for two frames of the same time. None: one of the cameras has ended, or we are closed."""
         if not self._eyes:
             return None
@@ -157,15 +173,15 @@ class StereoPair(Camera):
             while not self._closed:
                 if self._error is not None:
                     _raise_for(*self._error)
-                halves = self._match(left, right)
-                if halves is not None:
-                    return halves
+                pair = self._match(left, right)
+                if pair is not None:
+                    return pair
                 if any(eye.ended and not eye.waiting for eye in (left, right)):
                     return None
                 self._changed.wait()
         return None
 
-    def _match(self, left: '_Eye', right: '_Eye') -> Optional[Tuple[_Half, _Half]]:
+    def _match(self, left: '_Eye', right: '_Eye') -> Optional[_Pair]:
         while left.waiting and right.waiting:
             if self._by_sensor is None:
                 self._by_sensor = left.can_pair_by_sensor(right)
@@ -174,23 +190,24 @@ class StereoPair(Camera):
                 self._pairs += 1
                 self._skew_sum += abs(skew)
                 self._skew_max = max(self._skew_max, abs(skew))
-                return left.waiting.popleft(), right.waiting.popleft()
-            alone = (left if skew < 0 else right).drop_oldest()
-            self._unpaired += 1
-            self._reports.append((1, 'unpaired', alone.stamp.sensor_ns, ''))
+                return _Pair(left.waiting.popleft(), right.waiting.popleft(), skew)
+            eye = left if skew < 0 else right
+            self._unpaired[eye.side] += 1
+            self._reports.append((1, 'unpaired', eye.drop_oldest().stamp.sensor_ns, ''))
         return None
 
     # -- in the reader's own thread
 
-    def _join(self, halves: Tuple[_Half, _Half], out: np.ndarray) -> Stamp:
-        width = halves[0].image.shape[1]
-        out[:, :width] = halves[0].image
-        out[:, width:] = halves[1].image
+    def _join(self, pair: _Pair, out: np.ndarray) -> Stamp:
+        width = pair.left.image.shape[1]
+        out[:, :width] = pair.left.image
+        out[:, width:] = pair.right.image
+        halves = (pair.left, pair.right)
         with self._changed:
             for eye, half in zip(self._eyes, halves):
                 eye.free.append(half.image)
             self._changed.notify_all()
-        return halves[self._leader].stamp
+        return halves[self._leader].stamp._replace(skew_ns=pair.skew_ns)
 
     def _tell(self, sink: FrameSink) -> None:
         with self._changed:
@@ -251,15 +268,23 @@ class _Eye(FrameSink):
     def can_pair_by_sensor(self, other: '_Eye') -> bool:
         if self._first_ns is None or other._first_ns is None:
             return False
+        if self._is_tied() and other._is_tied():
+            return True
         bases = {self.granted.clock_base, other.granted.clock_base}
         return len(bases) == 1 and ('own' not in bases or (self.granted.waits and other.granted.waits))
+
+    def _is_tied(self) -> bool:
+        return self.granted.clock_base == 'own' and self.granted.clock_offset_ns is not None
 
     def time_of(self, half: _Half, by_sensor: bool) -> int:
         if not by_sensor or half.stamp.sensor_ns is None:
             return half.host_ns
-        # The zeros of two clocks of their own have nothing in common but the start of what they stamp.
-        own = self.granted.clock_base == 'own'
-        return half.stamp.sensor_ns - ((self._first_ns or 0) if own else 0)
+        if self.granted.clock_base != 'own':
+            return half.stamp.sensor_ns
+        if self.granted.clock_offset_ns is not None:
+            return half.stamp.sensor_ns + self.granted.clock_offset_ns
+        # The zeros of two files' clocks have nothing in common but the start of what they stamp.
+        return half.stamp.sensor_ns - (self._first_ns or 0)
 
     def period_ns(self) -> float:
         if self.waiting and self.waiting[0].stamp.duration_ns:

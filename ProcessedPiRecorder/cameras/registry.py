@@ -3,6 +3,8 @@
 What may be passed::
 
     'auto'                      an attached Raspberry Pi camera; never a webcam, never synthetic
+    'picamera2', 'picamera2:1'  a Raspberry Pi camera through libcamera
+    'picamera'                  the same, or a StereoPi, through the legacy stack
     'synthetic'                 the seeded camera with known frames
     'opencv:0', '/dev/video0'   a webcam
     'rtsp://...', 'http://...'  a stream
@@ -29,9 +31,11 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from ..errors import CameraError, CameraNotFoundError, MissingExtraError, SettingsError
+from .auto import none_here
 from .base import Camera, CameraListing
+from .stacks import STACKS, is_installed, missing
 
-__all__ = ['AUTO_ORDER', 'BUILT_IN', 'ENTRY_POINT_GROUP', 'Entry', 'check', 'listings', 'resolve']
+__all__ = ['BUILT_IN', 'ENTRY_POINT_GROUP', 'Entry', 'check', 'listings', 'resolve']
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +53,10 @@ class Entry(NamedTuple):
 
 
 BUILT_IN: Dict[str, Entry] = {
+    'auto': Entry('.auto', 'AutoCamera', '', 'an attached Raspberry Pi camera'),
+    'picamera2': Entry('.picamera2', 'Picamera2Camera', 'picamera2', 'a Raspberry Pi camera', 'its number'),
+    'picamera': Entry('.picamera', 'PicameraCamera', 'picamera', 'a Raspberry Pi camera (legacy stack), or a StereoPi',
+                      'its number'),
     'synthetic': Entry('.synthetic', 'SyntheticCamera', '', 'a seeded camera with known frames'),
     'opencv': Entry('.opencv', 'OpenCVCamera', '', 'a webcam', 'its number'),
     'stream': Entry('.opencv', 'StreamCamera', '', 'a network stream', 'its URL'),
@@ -56,14 +64,10 @@ BUILT_IN: Dict[str, Entry] = {
     'replay': Entry('.replay', 'ReplayCamera', '', 'a recording of ours', 'its path'),
 }
 
-#: What 'auto' tries, in order: names in BUILT_IN of cameras that are attached to a Raspberry Pi.
-AUTO_ORDER: Tuple[str, ...] = ()
-
-PI_STACKS = ('picamera', 'picamera2')
+#: Cameras that are numbered; number 0 when none is given.
+NUMBERED = ('opencv', *STACKS)
 URL = re.compile(r'^(rtsp|rtsps|rtmp|http|https|udp|tcp|srt|rtp)://.', re.IGNORECASE)
 TIFF_MAGIC = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
-INSTEAD = ("pass camera='opencv:0' (a webcam), a video file, a URL, a recording, or 'synthetic' "
-           '(`ppr cameras` lists what this machine has)')
 
 
 def resolve(spec: Any) -> Camera:
@@ -98,9 +102,17 @@ def check(spec: Any, stereo: bool = False) -> None:
         for one in _two(spec):
             if isinstance(one, (tuple, list)):
                 raise SettingsError(f'a pair inside a pair: {spec!r}; pass (left, right)')
+            if one == 'auto':
+                raise SettingsError("'auto' cannot be one of two cameras; name both, such as ('picamera2:0', "
+                                    "'picamera2:1'), or pass camera='auto' alone")
             check(one, stereo=False)
         return
-    _parse(spec)
+    name, _ = _parse(spec)
+    if name == 'auto' and not any(map(is_installed, STACKS)):
+        raise none_here([f'{stack}: not installed' for stack in STACKS])
+    problem = missing(name) if name in STACKS else None
+    if problem is not None:
+        raise problem
 
 
 def listings() -> List[CameraListing]:
@@ -111,9 +123,6 @@ def listings() -> List[CameraListing]:
             lines += _load(name).listings()
         except Exception as problem:   # a broken camera stack must not hide the others
             lines.append(CameraListing(name, entry.description, False, f'{type(problem).__name__}: {problem}'))
-    for name in PI_STACKS:
-        if name not in BUILT_IN:
-            lines.append(CameraListing(name, 'a Raspberry Pi camera', False, 'this version has no back end for it'))
     for point in _entry_points().values():
         try:
             loaded = point.load()
@@ -139,15 +148,11 @@ def _parse(spec: Any) -> Tuple[str, str]:
     if not isinstance(spec, str):
         raise SettingsError(f'camera={spec!r} ({type(spec).__name__}) is not a camera; pass a name, a path, a URL, or '
                             'an instance of a subclass of ProcessedPiRecorder.cameras.Camera')
-    if spec == 'auto':
-        return _auto()
     if URL.match(spec):
         return 'stream', spec
     head, colon, argument = spec.partition(':')
     if head in BUILT_IN:
         return _parse_built_in(head, colon, argument)
-    if head in PI_STACKS:
-        raise CameraNotFoundError(f'camera={spec!r}: this version has no back end for {head}; {INSTEAD}')
     if head in _entry_points():
         return head, argument
     return _parse_path(spec, explicit=False)
@@ -158,8 +163,8 @@ def _parse_built_in(name: str, colon: str, argument: str) -> Tuple[str, str]:
     entry = BUILT_IN[name]
     if not entry.argument and colon:
         raise CameraNotFoundError(f'camera={spec!r}: nothing may follow {name!r}; use camera={name!r}')
-    if name == 'opencv':
-        return name, _webcam(spec, argument if colon else '0')
+    if name in NUMBERED:
+        return name, _number(name, spec, argument if colon else '0')
     if entry.argument and not argument:
         raise CameraNotFoundError(f'camera={spec!r} lacks {entry.argument}; use {name}:{entry.argument.upper()}')
     if name in ('file', 'replay'):
@@ -169,10 +174,11 @@ def _parse_built_in(name: str, colon: str, argument: str) -> Tuple[str, str]:
     return name, argument
 
 
-def _webcam(spec: str, number: str) -> str:
+def _number(name: str, spec: str, number: str) -> str:
     if not re.match(r'^[0-9]{1,4}$', number):
-        raise CameraNotFoundError(f'camera={spec!r}: {number!r} is not the number of a webcam; use opencv:0, opencv:1, '
-                                  '... (N as in /dev/videoN)')
+        what = '... (N as in /dev/videoN)' if name == 'opencv' else '... (`ppr cameras` lists them)'
+        raise CameraNotFoundError(f'camera={spec!r}: {number!r} is not the number of a camera; use {name}:0, {name}:1, '
+                                  + what)
     return number
 
 
@@ -183,7 +189,7 @@ def _parse_path(text: Any, explicit: bool) -> Tuple[str, str]:
         return 'opencv', node.group(1)
     if not explicit and not os.path.lexists(os.path.expanduser(path)) and not re.search(r'[/.]', path):
         raise CameraNotFoundError(
-            f"camera={path!r} is neither a known camera nor a file; known are 'auto', "
+            f"camera={path!r} is neither a known camera nor a file; known are "
             + ', '.join(_names()) + ', a URL (rtsp, http, udp, tcp), the path of a video file or of a recording, '
             'or a Camera instance')
     path = _existing_file(path, path)
@@ -218,15 +224,6 @@ def _is_tiff(path: str) -> bool:
         return file.read(4) in TIFF_MAGIC
 
 
-def _auto() -> Tuple[str, str]:
-    for name in AUTO_ORDER:
-        if any(line.available for line in _load(name).listings()):
-            return name, ''
-    tried = f'tried {", ".join(AUTO_ORDER)}' if AUTO_ORDER else 'this version has no back end for one'
-    raise CameraNotFoundError(f"camera='auto' looks for a Raspberry Pi camera, and there is none to be had here "
-                              f'({tried}); {INSTEAD}')
-
-
 def _load(name: str) -> Any:
     entry = BUILT_IN[name]
     try:
@@ -245,7 +242,7 @@ def _entry_points() -> Dict[str, Any]:
         found = metadata.entry_points().get(ENTRY_POINT_GROUP, ())
     points: Dict[str, Any] = {}
     for point in found:
-        if point.name in BUILT_IN or point.name == 'auto':
+        if point.name in BUILT_IN:
             log.warning('entry point %s=%s is passed over: the name belongs to a built-in camera', point.name,
                         point.value)
         else:

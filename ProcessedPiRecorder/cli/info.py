@@ -125,12 +125,14 @@ def show_cameras(as_json: bool) -> None:
     found = listings()
     if as_json:
         print(json.dumps([{'name': item.name, 'description': item.description, 'available': item.available,
-                           'why_not': item.why_not} for item in found], indent=2))
+                           'why_not': item.why_not, 'modes': list(item.modes)} for item in found], indent=2))
         return
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in ('', 'pass as --camera', 'what it is'):
         table.add_column(name)
     for item in sorted(found, key=lambda item: not item.available):
-        what = escape(item.description) + (f'\n[yellow]{escape(item.why_not)}[/]' if not item.available else '')
+        what = escape(item.description) + ''.join(f'\n  {escape(mode)}' for mode in item.modes)
+        if not item.available:
+            what += f'\n[yellow]{escape(item.why_not)}[/]'
         table.add_row('[green]yes[/]' if item.available else '[red]no[/]', escape(item.name), what)
     Console(highlight=False).print(table)

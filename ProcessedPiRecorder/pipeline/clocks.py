@@ -43,14 +43,17 @@ def clock_offset_ns(anchor: Dict[str, int], base: str) -> int:
 class OriginatingTime:
     """Turns sensor and host times into originating times that always increase.
 
-    A camera whose zero means nothing (``clock_base='own'``) is tied to UTC by the arrival of its first frame.
+    A camera with a clock of its own (``clock_base='own'``) is tied to UTC by ``to_monotonic_ns`` (its clock to
+    CLOCK_MONOTONIC) where the camera could measure that, else by the arrival of its first frame.
     """
 
-    def __init__(self, base: str) -> None:
+    def __init__(self, base: str, to_monotonic_ns: Optional[int] = None) -> None:
         self._base = base
         self.anchor = take_anchor()
         self.host_offset_ns = clock_offset_ns(self.anchor, 'monotonic')
         self._sensor_offset_ns: Optional[int] = None if base == 'own' else clock_offset_ns(self.anchor, base)
+        if base == 'own' and to_monotonic_ns is not None:
+            self._sensor_offset_ns = self.host_offset_ns + to_monotonic_ns
         self._last_ns: Optional[int] = None
         self.moved = 0                    # frames whose time had to be moved on
 

@@ -238,7 +238,7 @@ class Hub:
     @staticmethod
     def _page_record(held: Held, marks: Sequence[Mapping[str, Any]]) -> PageRecord:
         return PageRecord(held.index, held.time_ns, held.sensor_ns, held.host_ns, held.status, tuple(marks),
-                          held.callback_ms)
+                          held.callback_ms, held.skew_ns)
 
     def _count(self, held: Held) -> None:
         counts, stats = self._ledger.by_status, self._ring.stats

@@ -39,12 +39,13 @@ class Outcome(enum.IntEnum):
 class Held:
     """A frame that the writer holds."""
 
-    __slots__ = ('index', 'time_ns', 'sensor_ns', 'host_ns', 'slot', 'output', 'status', 'open', 'written',
+    __slots__ = ('index', 'time_ns', 'sensor_ns', 'host_ns', 'skew_ns', 'slot', 'output', 'status', 'open', 'written',
                  'offered_ns', 'callback_ms')
 
     def __init__(self, record: Record) -> None:
         self.index, self.time_ns, self.host_ns, self.slot = record.a, record.b, record.d, record.slot
         self.sensor_ns: Optional[int] = None if record.c == NOTHING else record.c
+        self.skew_ns: Optional[int] = None if record.e == NOTHING else record.e
         self.output: Optional[int] = None
         self.status = ''                   # '' until resolved
         self.open = False                  # offered, and not yet answered

@@ -82,7 +82,7 @@ class Ledger:
         reasons.extend(end.get('unknowns', ()))
         camera = {'model': self._granted.model, 'width': self._granted.width, 'height': self._granted.height,
                   'framerate': self._granted.framerate, 'pixel_format': self._granted.pixel_format,
-                  'details': {**self._granted.details, **end.get('camera', {})}}
+                  'details': dict(self._granted.details), 'statistics': end.get('camera', {})}
         return Report(
             complete='no' if known_bad else 'unknown' if reasons else 'yes', reasons=reasons,
             sensor=self.captured + self.lost, captured=self.captured, written=self.written,

@@ -28,7 +28,7 @@ NOTHING = -(2 ** 63)
 class Kind:
     """What a record says."""
 
-    FRAME = 1      # reader -> writer: slot holds frame a=index b=time_ns c=sensor_ns d=host_ns
+    FRAME = 1      # reader -> writer: slot holds frame a=index b=time_ns c=sensor_ns d=host_ns e=skew_ns
     LOST = 2       # reader -> writer: a=index of the first, b=count, c=time_ns before, d=reason number
     END = 3        # reader -> writer, writer -> callback, callback -> writer: nothing follows
     FREE = 4       # writer -> reader: slot may be filled again

@@ -65,7 +65,7 @@ class RingSink(FrameSink):
         period_ns = round(1e9 / granted.framerate) if granted.framerate else None
         self._detector = LossDetector(granted.loss_detection, period_ns)
         self._period_ns = period_ns or 0
-        self.times = OriginatingTime(granted.clock_base)
+        self.times = OriginatingTime(granted.clock_base, granted.clock_offset_ns)
         self._length_ns = round(settings.rec_length * 1e9)
         self._begin_ns: Optional[int] = None
         self._by_sensor = False
@@ -103,7 +103,7 @@ class RingSink(FrameSink):
         if self._slot is None:
             self._lose(1, 'ring full')
         else:
-            self._pass_on(self._slot, time_ns, stamp.sensor_ns, host_ns)
+            self._pass_on(self._slot, time_ns, stamp, host_ns)
             self._slot = None
         self._last_time_ns = time_ns
 
@@ -178,7 +178,7 @@ class RingSink(FrameSink):
     def _gap_reason(self) -> str:
         return 'stall' if self._detector.is_stall(self._detector.last_gap_ns) else 'camera gap'
 
-    def _pass_on(self, slot: int, time_ns: int, sensor_ns: Optional[int], host_ns: int) -> None:
+    def _pass_on(self, slot: int, time_ns: int, stamp: Stamp, host_ns: int) -> None:
         image = self._ring.slots[slot]
         if self._resize:
             import cv2
@@ -192,7 +192,8 @@ class RingSink(FrameSink):
         if self._pending is not None:
             self._tell_losses()
         self._frames.send(Kind.FRAME, slot, self._next_index, time_ns,
-                          NOTHING if sensor_ns is None else sensor_ns, host_ns)
+                          NOTHING if stamp.sensor_ns is None else stamp.sensor_ns, host_ns,
+                          NOTHING if stamp.skew_ns is None else stamp.skew_ns)
         self._next_index += 1
         self._captured += 1
         if self._captured == 1:

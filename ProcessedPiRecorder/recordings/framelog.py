@@ -11,7 +11,7 @@ from .bigtiff import file_error
 __all__ = ['COLUMNS', 'FrameLog']
 
 COLUMNS = ('page', 'index', 'time_ns', 'sensor_ns', 'host_ns', 'status', 'effort', 'bytes', 'written_ns',
-           'callback_ms')
+           'callback_ms', 'skew_ns')
 
 
 class FrameLog:
@@ -39,8 +39,9 @@ class FrameLog:
         record = job.record
         sensor = '' if record.sensor_ns is None else record.sensor_ns
         callback = '' if record.cb_ms is None else f'{record.cb_ms:.3f}'
+        skew = '' if record.skew_ns is None else record.skew_ns
         self._do('write', f'{job.page},{record.index},{record.time_ns},{sensor},{record.host_ns},{record.status},'
-                          f'{job.effort},{job.nbytes},{job.written_ns},{callback}\r\n')
+                          f'{job.effort},{job.nbytes},{job.written_ns},{callback},{skew}\r\n')
 
     def flush(self) -> None:
         """Hand everything to the kernel."""

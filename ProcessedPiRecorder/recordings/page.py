@@ -37,6 +37,7 @@ class PageRecord(NamedTuple):
             'failed' raw because its call failed.
         marks: the events that fall on this frame, ``{'label': str, 'time_ns': int}`` each.
         cb_ms: how long the callback took, ms; None without one.
+        skew_ns: for two cameras recorded as one, time of the left image minus time of the right one, ns.
     """
 
     index: int               # type: ignore[assignment]   # hides tuple.index, which nobody misses here
@@ -46,6 +47,7 @@ class PageRecord(NamedTuple):
     status: str = 'raw'
     marks: Tuple[Mapping[str, Any], ...] = ()
     cb_ms: Optional[float] = None
+    skew_ns: Optional[int] = None
 
 
 class StoredPage(NamedTuple):
@@ -66,6 +68,8 @@ def open_text(page: int, part: int, record: PageRecord, effort: str) -> bytes:
               f'"host_ns":{int(record.host_ns)},"status":"{record.status}","effort":"{effort}"')
     if record.cb_ms is not None:
         text += f',"cb_ms":{record.cb_ms:.3f}'
+    if record.skew_ns is not None:
+        text += f',"skew_ns":{int(record.skew_ns)}'
     if record.marks:
         marks = [{'label': str(mark['label']), 'time_ns': int(mark['time_ns'])} for mark in record.marks]
         text += ',"marks":' + json.dumps(marks, separators=(',', ':'))
@@ -114,7 +118,8 @@ def _stored_page(fields: Dict[str, Any]) -> StoredPage:
     record = PageRecord(_integer(fields, 'index'), _integer(fields, 'time_ns'),
                         None if sensor_ns is None else _integer(fields, 'sensor_ns'), _integer(fields, 'host_ns'),
                         _text(fields, 'status'), tuple(_marks(fields)),
-                        None if cb_ms is None else _number(fields, 'cb_ms'))
+                        None if cb_ms is None else _number(fields, 'cb_ms'),
+                        _integer(fields, 'skew_ns') if 'skew_ns' in fields else None)
     if record.status not in STATUSES:
         raise _bad('status', record.status)
     crc = _text(fields, 'crc32')

@@ -1,0 +1,63 @@
+"""The two camera stacks of the Raspberry Pi: which Python package drives each, and what to do where it is missing.
+
+Asked in the user's process, so nothing is imported here: libcamera starts threads, and a process with threads must
+not be forked.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+from pathlib import Path
+from typing import Dict, NamedTuple, Optional
+
+from ..errors import CameraNotFoundError, MissingExtraError, RecorderError
+
+__all__ = ['INSTEAD', 'STACKS', 'Stack', 'is_installed', 'missing', 'pi_model']
+
+#: The device tree's word for the machine; there is none on a PC.
+MODEL_FILE = Path('/proc/device-tree/model')
+
+INSTEAD = ("pass camera='opencv:0' (a webcam), a video file, a URL, a recording, or 'synthetic' "
+           '(`ppr cameras` lists what this machine has)')
+
+
+class Stack(NamedTuple):
+    """One way from a Pi's camera to Python. The package, and the extra of ours that brings it, bear the same name."""
+
+    package: str
+    systems: str             # where it lives
+    install: str             # what else to do than pip
+
+
+STACKS: Dict[str, Stack] = {
+    'picamera2': Stack('picamera2', 'Raspberry Pi OS Bullseye and later, on libcamera',
+                       'on Raspberry Pi OS rather:  sudo apt install python3-picamera2  (a virtual environment sees '
+                       'it when made with  python3 -m venv --system-site-packages)'),
+    'picamera': Stack('picamera', 'Raspbian Buster, and 32-bit Raspberry Pi OS Bullseye with the legacy camera enabled',
+                      'later systems, and all 64-bit ones, have no legacy camera: use camera=\'picamera2\' there'),
+}
+
+
+def pi_model() -> str:
+    """What this machine calls itself ('Raspberry Pi 4 Model B Rev 1.4'); '' when it is no Raspberry Pi."""
+    try:
+        model = MODEL_FILE.read_text(encoding='ascii', errors='replace').strip('\0\n ')
+    except OSError:
+        return ''
+    return model if 'Raspberry Pi' in model else ''
+
+
+def is_installed(name: str) -> bool:
+    """Whether the stack's package can be found, without importing it."""
+    return importlib.util.find_spec(STACKS[name].package) is not None
+
+
+def missing(name: str) -> Optional[RecorderError]:
+    """The error to raise where the stack's package is not installed; None where it is."""
+    if is_installed(name):
+        return None
+    if platform.machine() in ('x86_64', 'AMD64', 'i686'):
+        return CameraNotFoundError(f'camera={name!r} needs a Raspberry Pi ({STACKS[name].systems}), and this is a '
+                                   f'PC ({platform.machine()}); {INSTEAD}')
+    return MissingExtraError(f'camera={name!r}', STACKS[name].package, name, STACKS[name].install)
