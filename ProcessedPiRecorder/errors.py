@@ -9,6 +9,7 @@
     │   ├── CameraNotFoundError            there is no such camera here
     │   ├── CameraFormatError              it cannot give the asked size, rate or format
     │   └── CameraStalledError             it stopped sending frames
+    ├── CalibrationError                   a stereo calibration cannot be made, read, or used on these frames
     ├── CallbackError                      the user's callback failed; the recording itself is safe
     ├── RecordingFileError (OSError)       the file cannot be made or written
     │   └── RecordingFormatError           a file that is not a readable recording
@@ -34,8 +35,8 @@ from __future__ import annotations
 from typing import Any, Optional
 
 __all__ = [
-    'AutomaticChoiceWarning', 'CallbackBypassedWarning', 'CallbackError', 'CameraError', 'CameraFormatError',
-    'CameraNotFoundError', 'CameraStalledError', 'DisplayWarning', 'FormatSubstitutedWarning',
+    'AutomaticChoiceWarning', 'CalibrationError', 'CallbackBypassedWarning', 'CallbackError', 'CameraError',
+    'CameraFormatError', 'CameraNotFoundError', 'CameraStalledError', 'DisplayWarning', 'FormatSubstitutedWarning',
     'MissingExtraError', 'ProcessDiedError', 'ReaderCompatibilityWarning', 'RecorderError',
     'RecorderStateError', 'RecorderWarning', 'RecordingFileError', 'RecordingFormatError', 'RemoteTraceback',
     'ResolutionRoundedWarning', 'RingError', 'SettingsError', 'StartTimeoutError',
@@ -68,6 +69,10 @@ class CameraFormatError(CameraError):
 
 class CameraStalledError(CameraError):
     """The camera stopped sending frames."""
+
+
+class CalibrationError(RecorderError):
+    """A stereo calibration cannot be made, read, or used on these frames."""
 
 
 class CallbackError(RecorderError):
