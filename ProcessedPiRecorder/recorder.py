@@ -79,11 +79,14 @@ class ProcessedPiRecorder:
         cb_delivery: 'every': the callback sees every frame as long as the ring can wait for it. 'latest': it is
             offered the newest frame when it is idle.
         cb_timeout: seconds after which a call counts as hung (default 10). cb_start_timeout: the same for
-            ``__enter__`` and the first call. camera_timeout: seconds without a frame until the camera counts as
-            stalled.
+            ``__enter__`` and the first call.
+        camera_timeout: seconds without a frame until the camera counts as stalled. camera_start_timeout: seconds that
+            it may take to open, to settle (a Pi camera's automatic exposure) and to start.
         record: 'returned' frames, or 'raw' ones whatever the callback returns.
         overwrite: replace existing files. split_frames: begin a new file every so many frames; 0 = never.
-        metadata: JSON types, stored in the file. camera_controls: what this kind of camera offers.
+        metadata: JSON types, stored in the file.
+        camera_controls: what this kind of camera offers. Both Pi stacks: exposure_us, gain, white_balance (red, blue),
+            brightness, contrast, hflip, vflip, rotation, roi, and the stack's own names (docs/raspberry-pi.md).
         progress: called with a Status every half second, in a thread of the script's process.
         start_method: 'fork' (default) or 'spawn'.
 
@@ -106,7 +109,8 @@ class ProcessedPiRecorder:
                  tif_compression: int = 6, buffer_length: int = 1, Hz_buffer: int = 10, log_file: Any = None, *,
                  camera: Any = 'auto', pixel_format: str = 'bgr', ring_frames: Optional[int] = None,
                  ring_mb: Optional[float] = None, cb_delivery: str = 'every', cb_timeout: Optional[float] = None,
-                 cb_start_timeout: float = 60.0, camera_timeout: float = 10.0, record: str = 'returned',
+                 cb_start_timeout: float = 60.0, camera_timeout: float = 10.0,
+                 camera_start_timeout: float = 60.0, record: str = 'returned',
                  overwrite: bool = False, split_frames: int = 0, metadata: Optional[Mapping[str, Any]] = None,
                  camera_controls: Optional[Mapping[str, Any]] = None,
                  progress: Optional[Callable[[Status], None]] = None, start_method: Optional[str] = None) -> None:
@@ -117,7 +121,8 @@ class ProcessedPiRecorder:
             blocking=blocking, write_vid=write_vid, tif_compression=tif_compression, buffer_length=buffer_length,
             Hz_buffer=Hz_buffer, log_file=log_file, camera=camera, pixel_format=pixel_format,
             ring_frames=ring_frames, ring_mb=ring_mb, cb_delivery=cb_delivery, cb_timeout=cb_timeout,
-            cb_start_timeout=cb_start_timeout, camera_timeout=camera_timeout, record=record, overwrite=overwrite,
+            cb_start_timeout=cb_start_timeout, camera_timeout=camera_timeout,
+            camera_start_timeout=camera_start_timeout, record=record, overwrite=overwrite,
             split_frames=split_frames, metadata={} if metadata is None else metadata,
             camera_controls={} if camera_controls is None else camera_controls,
             progress=progress, start_method=start_method)

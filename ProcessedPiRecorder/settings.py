@@ -62,6 +62,7 @@ class Settings:
     cb_delivery: str = 'every'
     cb_timeout: Optional[float] = None    # seconds a call may take before it counts as hung; None = 10
     cb_start_timeout: float = 60.0        # seconds for __enter__ and for the first call, each
+    camera_start_timeout: float = 60.0    # seconds for the camera to open, settle and start
     camera_timeout: float = 10.0          # seconds without a frame until the camera counts as stalled
     record: str = 'returned'
     overwrite: bool = False
@@ -95,6 +96,7 @@ class Settings:
         self._check_length()
         self._check_callback(put)
         self._check_ring(put)
+        put('camera_start_timeout', _number('camera_start_timeout', self.camera_start_timeout, 1, 3600, 'seconds'))
         put('camera_timeout', _number('camera_timeout', self.camera_timeout, 0.1, 86_400, 'seconds'))
         put('metadata', _json_mapping('metadata', self.metadata))
         put('camera_controls', _mapping('camera_controls', self.camera_controls))

@@ -1,4 +1,4 @@
-"""'auto', and what is said where a Raspberry Pi's camera stack is missing: before anything starts, in the user's process."""
+"""'auto', and what is said where a stack is missing: before anything starts, in the user's process."""
 
 from __future__ import annotations
 

@@ -101,7 +101,8 @@ def test_every_setting_has_an_option_that_reaches_the_recorder(ppr: Any) -> None
                      '--cb-type', '2Proc', '--buffer-length', '2', '-z', '1', '--overwrite', '--display',
                      '--display-proc', 'file_writer', '--timestamp', '--report-hz', '--monitor-qs', '--hz-buffer', '5',
                      '--ring-frames', '333', '--delivery', 'latest', '--cb-timeout', '5', '--cb-start-timeout', '30',
-                     '--camera-timeout', '3', '--record', 'raw', '--split-frames', '15', '--meta', 'a=b=c',
+                     '--camera-timeout', '3', '--camera-start-timeout', '20', '--record', 'raw', '--split-frames', '15',
+                     '--meta', 'a=b=c',
                      '--control', 'disparity=4', '--start-method', 'spawn', '--json')
     assert code == 0, err
     assert sorted(path.name for path in Path().glob('*.tif')) == ['trial.tif', 'trial_001.tif']
@@ -111,8 +112,8 @@ def test_every_setting_has_an_option_that_reaches_the_recorder(ppr: Any) -> None
                 'stereo': True, 'cb_type': '2Proc', 'buffer_length': 2, 'tif_compression': 1, 'overwrite': True,
                 'display_proc': 'file_writer', 'timestamp': True, 'report_Hz': True, 'monitor_qs': True,
                 'Hz_buffer': 5, 'ring_frames': 333, 'cb_delivery': 'latest', 'cb_timeout': 5, 'cb_start_timeout': 30,
-                'camera_timeout': 3, 'record': 'raw', 'split_frames': 15, 'metadata': {'a': 'b=c'},
-                'camera_controls': {'disparity': 4}, 'start_method': 'spawn'}
+                'camera_timeout': 3, 'camera_start_timeout': 20, 'record': 'raw', 'split_frames': 15,
+                'metadata': {'a': 'b=c'}, 'camera_controls': {'disparity': 4}, 'start_method': 'spawn'}
     assert {name: settings[name] for name in expected} == expected
 
 

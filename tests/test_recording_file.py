@@ -391,8 +391,8 @@ def test_other_texts_are_refused(text: bytes) -> None:
 
 
 @pytest.mark.parametrize('change', [{'ppr': 2}, {'index': 1.5}, {'index': 2**63}, {'index': True}, {'status': 'lost'},
-                                    {'marks': 3}, {'marks': [{'label': 1}]}, {'crc32': 'xyz'}, {'cb_ms': 'long'}, {'skew_ns': 0.5},
-                                    {'page': None}])
+                                    {'marks': 3}, {'marks': [{'label': 1}]}, {'crc32': 'xyz'}, {'cb_ms': 'long'},
+                                    {'skew_ns': 0.5}, {'page': None}])
 def test_texts_that_lie_are_refused(change: Dict[str, Any]) -> None:
     text, _ = seal_text(open_text(0, 0, PageRecord(0, 0), 'rle'), 0)
     with pytest.raises(RecordingFormatError):

@@ -14,7 +14,7 @@ push frames from a thread of their own (picamera's encoder) write ``stream`` and
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Callable, ClassVar, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -110,6 +110,13 @@ class FrameSink:
         the frame committed from it is counted as lost. Valid until ``commit``.
         """
         raise NotImplementedError
+
+    def when_stopping(self, wake: Callable[[], None]) -> None:
+        """Have ``wake`` called once the recording is to stop, from whichever thread decides that (at once, if so).
+
+        For cameras that push frames and would not notice ``stopping`` while they are silent. ``wake`` must neither
+        block nor raise.
+        """
 
     def commit(self, stamp: Stamp) -> None:
         """The array from the last ``slot()`` now holds a whole frame."""

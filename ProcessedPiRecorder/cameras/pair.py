@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import replace
-from typing import Any, Deque, Dict, List, Mapping, NamedTuple, NoReturn, Optional, Tuple
+from typing import Any, Callable, Deque, Dict, List, Mapping, NamedTuple, NoReturn, Optional, Tuple
 
 import numpy as np
 
@@ -80,7 +80,7 @@ class StereoPair(Camera):
             raise CameraFormatError(f'width {request.width} cannot be halved between two cameras; '
                                     'use an even x_resolution')
         self._changed = threading.Condition()
-        self._closed = False
+        self._closed = self._stopping = False
         self._error: Optional[Tuple[str, BaseException]] = None
         self._reports: List[Tuple[int, str, Optional[int], str]] = []
         self._pairs = 0
@@ -104,6 +104,7 @@ class StereoPair(Camera):
         return None if pair is None else self._join(pair, out)
 
     def stream(self, sink: FrameSink) -> None:
+        sink.when_stopping(self._stop_waiting)
         while not sink.stopping:
             pair = self._next_pair()
             self._tell(sink)
@@ -120,7 +121,9 @@ class StereoPair(Camera):
                 for eye in eyes:
                     eye.stopping = True
                 self._changed.notify_all()
-        # A camera that waits for a frame is woken by its close; the others end with their next frame.
+        # A camera that waits for a frame is woken, or else by its close; the others end with their next frame.
+        for eye in eyes:
+            eye.wake()
         for eye in eyes:
             eye.stop()
         self.left.close()
@@ -170,7 +173,7 @@ class StereoPair(Camera):
             return None
         left, right = self._eyes
         with self._changed:
-            while not self._closed:
+            while not self._closed and not self._stopping:
                 if self._error is not None:
                     _raise_for(*self._error)
                 pair = self._match(left, right)
@@ -180,6 +183,11 @@ class StereoPair(Camera):
                     return None
                 self._changed.wait()
         return None
+
+    def _stop_waiting(self) -> None:
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
 
     def _match(self, left: '_Eye', right: '_Eye') -> Optional[_Pair]:
         while left.waiting and right.waiting:
@@ -231,6 +239,21 @@ class _Eye(FrameSink):
         self._first_ns: Optional[int] = None
         self._last_host_ns = 0
         self._interval_ns = 0
+        self._wakers: List[Callable[[], None]] = []
+
+    def when_stopping(self, wake: Callable[[], None]) -> None:
+        with self._pair._changed:
+            self._wakers.append(wake)
+            stopping = self.stopping
+        if stopping:
+            wake()
+
+    def wake(self) -> None:
+        """Tell the camera, which may be silent, that it is to stop."""
+        with self._pair._changed:
+            wakers = list(self._wakers)
+        for wake in wakers:
+            wake()
 
     def slot(self) -> np.ndarray:
         """Waits while all buffers are taken: a real camera then loses frames itself, where its clock shows it."""

@@ -67,6 +67,8 @@ def record(
         WHAT, '--control', help='A control of the camera: key=value, value as JSON. Repeatable.')] = None,
     camera_timeout: Annotated[float, _option(WHAT, '--camera-timeout',
                                              help='Seconds without a frame until it counts as stalled.')] = 10,
+    camera_start_timeout: Annotated[float, _option(
+        WHAT, '--camera-start-timeout', help='Seconds that it may take to open, settle and start.')] = 60,
     callback: Annotated[Optional[str], _option(
         CALLBACK, '--callback', help='module:function; the current folder is searched first.')] = None,
     cb_type: Annotated[Optional[str], _option(CALLBACK, '--cb-type', help="'2Proc' or '3Proc' (default).")] = None,
@@ -117,7 +119,8 @@ def record(
         'tif_compression': compression, 'buffer_length': buffer_length, 'Hz_buffer': hz_buffer, 'log_file': log,
         'camera': options.camera_spec(camera), 'pixel_format': 'gray' if gray else 'bgr', 'ring_frames': ring_frames,
         'ring_mb': ring_mb, 'cb_delivery': delivery, 'cb_timeout': cb_timeout, 'cb_start_timeout': cb_start_timeout,
-        'camera_timeout': camera_timeout, 'record': record_what, 'overwrite': overwrite, 'split_frames': split_frames,
+        'camera_timeout': camera_timeout, 'camera_start_timeout': camera_start_timeout, 'record': record_what,
+        'overwrite': overwrite, 'split_frames': split_frames,
         'metadata': options.parse_metadata(meta or []), 'camera_controls': options.parse_controls(control or []),
         'start_method': start_method}
     raise typer.Exit(run_recording(settings, as_json=as_json, quiet=quiet, print_results=print_results,

@@ -24,7 +24,6 @@ from .display_feed import DisplayArguments, display_main
 from .links import make_link
 from .plan import (
     CALLBACK_RESTARTS,
-    CAMERA_OPEN_TIMEOUT_S,
     FINISH_TIMEOUT_S,
     FLUSH_TIMEOUT_S,
     RESTART_PAUSE_S,
@@ -135,11 +134,12 @@ class Keeper:
         except OSError as error:
             raise _StartFailed(RemoteError.of(error, 'RecorderError', 'the processes of the recorder could not be '
                                               'started (raise ulimit -n and -u, or end other programs): ')) from None
-        self._after('start', CAMERA_OPEN_TIMEOUT_S, lambda: self._start_timed_out('camera', CAMERA_OPEN_TIMEOUT_S))
+        limit_s = self._settings.camera_start_timeout
+        self._after('start', limit_s, lambda: self._start_timed_out('camera', limit_s))
         while self._granted is None:
             self._turn()
         self._make_ring()
-        limit_s = CAMERA_OPEN_TIMEOUT_S + self._settings.cb_start_timeout
+        limit_s = self._settings.camera_start_timeout + self._settings.cb_start_timeout
         self._after('start', limit_s, lambda: self._start_timed_out('', limit_s))
         while not all(self._ready.values()):
             self._turn()

@@ -9,9 +9,8 @@ from typing import Optional
 from ..cameras.base import Camera, CameraRequest
 from ..settings import Settings
 
-__all__ = ['CAMERA_OPEN_TIMEOUT_S', 'LOSS_REASONS', 'Plan']
+__all__ = ['LOSS_REASONS', 'Plan']
 
-CAMERA_OPEN_TIMEOUT_S = 30.0
 #: How long a camera may take to hand over the frame it is at when the recording is to stop.
 STOP_GRACE_S = 2.0
 #: How long the file may take to be finished without any sign of progress. A slow SD card with much unwritten data

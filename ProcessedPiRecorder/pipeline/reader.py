@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from typing import Any, Deque, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional
 
 import numpy as np
 
@@ -62,6 +62,8 @@ class RingSink(FrameSink):
         self._resize = granted.frame_shape != ring.layout.shape
         self._camera_image = np.empty(granted.frame_shape, np.uint8) if self._resize else None
         self._wake_read, self._wake_write = os.pipe()
+        self._wakers: List[Callable[[], None]] = []
+        self._waking = threading.Lock()
         period_ns = round(1e9 / granted.framerate) if granted.framerate else None
         self._detector = LossDetector(granted.loss_detection, period_ns)
         self._period_ns = period_ns or 0
@@ -88,6 +90,13 @@ class RingSink(FrameSink):
         if self._camera_image is not None:
             return self._camera_image
         return self._spare if self._slot is None else self._ring.slots[self._slot]
+
+    def when_stopping(self, wake: Callable[[], None]) -> None:
+        with self._waking:
+            self._wakers.append(wake)
+            if not self.stopping:
+                return
+        wake()
 
     def commit(self, stamp: Stamp) -> None:
         host_ns = time.monotonic_ns()
@@ -127,10 +136,15 @@ class RingSink(FrameSink):
 
     def stop(self, reason: str) -> None:
         """No more frames; wakes a source that waits for room. From any thread."""
-        if not self.stopping:
+        with self._waking:
+            if self.stopping:
+                return
             self.stopped = self.stopped or reason
             self.stopping = True
             os.write(self._wake_write, b'x')
+            wakers = list(self._wakers)
+        for wake in wakers:
+            wake()
 
     def end(self) -> None:
         """Tell the writer of what is still untold, and that nothing follows."""
@@ -248,13 +262,17 @@ class _Reader:
         self._finish('end of source', error)
 
     def _finish(self, otherwise: str, error: Optional[RemoteError]) -> bool:
-        """The last words; False: the other thread is saying them."""
+        """The last words; waits while the other thread says them, and returns False then."""
         with self._ending:
             if self._ended:
                 return False
             self._ended = True
+            self._say_last_words(otherwise, error)
+        return True
+
+    def _say_last_words(self, otherwise: str, error: Optional[RemoteError]) -> None:
         sink = self._sink
-        sink.stopping = True
+        sink.stop(otherwise)
         self._note_silence()
         self._anchors.take()
         try:
@@ -262,11 +280,10 @@ class _Reader:
         except BrokenPipeError:
             pass
         self._channel.send('ended', {
-            'stopped': sink.stopped or otherwise, 'error': error, 'loss_details': sink.details,
+            'stopped': sink.stopped, 'error': error, 'loss_details': sink.details,
             'defects': sink.defects,
             'clock': {'clock': self._granted.clock, **sink.clock_defects, **self._anchors.as_dict()},
             'camera': _final_statistics(self._camera)})
-        return True
 
     def _note_silence(self) -> None:
         """A camera that had gone silent when it was stopped: nobody knows what it would have shown."""
@@ -304,9 +321,10 @@ class _Reader:
     def _stalled(self) -> None:
         text = (f'the camera sent no frame for {self._plan.settings.camera_timeout:g} s and counts as stalled; '
                 'what came before is safe. Check its cable and power, or raise camera_timeout')
-        self._sink.stop('stall')
         if self._finish('stall', RemoteError('CameraStalledError', text, '')):
-            # The main thread hangs in the camera and cannot be woken: this thread ends the process.
+            # A main thread that hangs in the camera cannot be woken: then this thread ends the process. But a camera
+            # that can still be closed is to be closed; Pi firmware may keep it locked otherwise.
+            time.sleep(STOP_GRACE_S)
             os._exit(0)
 
     def _end_by_force_after_grace(self) -> None:
