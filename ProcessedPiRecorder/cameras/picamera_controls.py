@@ -13,7 +13,7 @@ __all__ = ['DEFAULT_RATE', 'Wishes', 'apply', 'freeze', 'in_force', 'wishes']
 
 DEFAULT_RATE = 30.0
 WARM_UP_S = 1.0
-MAX_WARM_UP_S = 20.0      # a camera that takes 30 s to open counts as hung
+MAX_WARM_UP_S = 30.0      # half of the default camera_start_timeout
 
 #: Beyond picamera 1.13's list; firmware from 2018 on (interface/mmal/mmal_parameters_camera.h).
 ANALOG_GAIN, DIGITAL_GAIN = 0x59, 0x5A

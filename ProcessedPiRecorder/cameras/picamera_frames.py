@@ -26,8 +26,6 @@ DAMAGED = 1 << 9 | 1 << 10                # CORRUPTED, TRANSMISSION_FAILED
 TIME_UNKNOWN = -1 << 63
 
 WARM_UP_STAMPS = 4096
-#: A recording that is to stop while the camera is silent has nobody to wake it.
-WAKE_S = 0.1
 
 
 def align(size: int, block: int) -> int:
@@ -93,6 +91,9 @@ class Frames:
     def flow(self, sink: FrameSink) -> None:
         """From the next whole frame on, frames go there."""
         with self._lock:
+            self._done.clear()
+            if self.error is not None:
+                self._done.set()
             self._gathered = bytearray()
             self._sink = sink
 
@@ -107,8 +108,7 @@ class Frames:
 
     def fail(self, error: BaseException) -> None:
         """Let ``wait`` raise this. From any thread; the first error counts."""
-        if self.error is None:
-            self.error = error
+        self.error = self.error or error
         self._done.set()
 
     def wait(self, seconds: float) -> bool:
@@ -119,13 +119,12 @@ class Frames:
         return done
 
     def wait_for(self, sink: FrameSink) -> None:
-        """Sleep until the sink stops, the end, or an error.
-
-        A sink that stops does not tell, and a silent camera brings no frame that would find out; hence the one
-        thing here that looks again and again. The firmware holds on to a camera that was never closed.
-        """
-        while not sink.stopping and not self.wait(WAKE_S):
-            pass
+        """Sleep until the sink stops, the end, or an error, which is raised."""
+        sink.when_stopping(self.end)
+        if not sink.stopping:
+            self._done.wait()
+        if self.error is not None:
+            raise self.error
 
     @property
     def rate(self) -> Optional[float]:
