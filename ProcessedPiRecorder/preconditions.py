@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import stat
 from pathlib import Path
 from typing import Any, Iterator, List, NamedTuple
 
+from .cameras import stacks
+from .cameras.base import Camera
 from .errors import RecordingFileError, SettingsError
 from .recordings.results import results_path
 from .settings import Settings
 
-__all__ = ['check_carriage', 'check_files']
+__all__ = ['check_carriage', 'check_files', 'start_method']
+
+log = logging.getLogger(__name__)
 
 
 class _Output(NamedTuple):
@@ -154,6 +159,21 @@ def _check_place(path: Path, overwrite: bool) -> None:
     if not overwrite:
         raise RecordingFileError(f'{path} exists already and is not touched; choose another name, or pass '
                                  'overwrite=True')
+
+
+def start_method(settings: Settings, camera: Camera) -> str:
+    """How the processes are started: as the user wants it, else by fork.
+
+    Except where the script itself has imported the library of a Pi's camera: a child that is forked then inherits its
+    connections and locks but not its threads, and hangs. Those are started afresh.
+    """
+    if settings.start_method is not None:
+        return settings.start_method
+    libraries = stacks.loaded() if stacks.drives(camera) else ()
+    if libraries:
+        log.info('the processes are spawned, not forked, because this script has imported %s', ', '.join(libraries))
+        return 'spawn'
+    return 'fork'
 
 
 def check_carriage(settings: Settings) -> None:

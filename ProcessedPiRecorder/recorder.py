@@ -28,7 +28,7 @@ from .pipeline.keeper import keeper_main
 from .pipeline.plan import Plan
 from .pipeline.processes import occupy_standard_descriptors, start_child
 from .pipeline.ring import Ring, Stat
-from .preconditions import check_carriage, check_files
+from .preconditions import check_carriage, check_files, start_method
 from .report import Report
 from .settings import Settings
 from .status import Status, read_status
@@ -310,7 +310,7 @@ class ProcessedPiRecorder:
                 early.append(('DisplayWarning', f'no live window: {problem}'))
                 settings = _without_display(settings)
         plan = Plan(settings=settings, camera=self._camera,
-                    start_method=settings.start_method or 'fork', tif_path=settings.tif_path)
+                    start_method=start_method(settings, self._camera), tif_path=settings.tif_path)
         return plan, early
 
     def _block(self) -> Optional[Report]:

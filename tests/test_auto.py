@@ -14,6 +14,8 @@ from recording_tools import ROOT
 from ProcessedPiRecorder import ProcessedPiRecorder
 from ProcessedPiRecorder.cameras import AutoCamera, CameraRequest, StereoPair, SyntheticCamera, auto, registry, stacks
 from ProcessedPiRecorder.errors import CameraError, CameraNotFoundError, MissingExtraError
+from ProcessedPiRecorder.preconditions import start_method
+from ProcessedPiRecorder.settings import Settings
 
 
 @pytest.fixture
@@ -178,3 +180,21 @@ def test_what_it_found_is_used_like_any_camera(attached: Dict[str, Any]) -> None
     assert len(sink.frames) == 5
     with pytest.raises(CameraError, match='open'):
         AutoCamera().start()
+
+
+# ---------------------------------------------------------------- libraries that do not survive a fork
+
+@pytest.mark.parametrize(('camera', 'imported', 'method'), [
+    ('picamera2', 'libcamera', 'spawn'), ('auto', 'picamera', 'spawn'),
+    (('picamera2:0', 'picamera2:1'), 'picamera2', 'spawn'), ('picamera2', '', 'fork'),
+    ('synthetic', 'libcamera', 'fork')])
+def test_a_script_that_has_imported_a_stack_is_not_forked(camera: Any, imported: str, method: str,
+                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ('picamera', 'picamera2', 'libcamera'):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    if imported:
+        monkeypatch.setitem(sys.modules, imported, sys)
+    settings = Settings('trial.tif', camera=camera, stereo=isinstance(camera, tuple))
+    assert start_method(settings, registry.resolve(camera)) == method
+    told = Settings('trial.tif', camera=camera, stereo=isinstance(camera, tuple), start_method='fork')
+    assert start_method(told, registry.resolve(camera)) == 'fork'

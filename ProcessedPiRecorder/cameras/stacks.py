@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import importlib.util
 import platform
+import sys
 from pathlib import Path
-from typing import Dict, NamedTuple, Optional
+from typing import Dict, NamedTuple, Optional, Tuple
 
 from ..errors import CameraNotFoundError, MissingExtraError, RecorderError
+from .base import Camera
 
-__all__ = ['INSTEAD', 'STACKS', 'Stack', 'is_installed', 'missing', 'pi_model']
+__all__ = ['INSTEAD', 'STACKS', 'Stack', 'drives', 'is_installed', 'loaded', 'missing', 'pi_model']
 
 #: The device tree's word for the machine; there is none on a PC.
 MODEL_FILE = Path('/proc/device-tree/model')
@@ -51,6 +53,17 @@ def pi_model() -> str:
 def is_installed(name: str) -> bool:
     """Whether the stack's package can be found, without importing it."""
     return importlib.util.find_spec(STACKS[name].package) is not None
+
+
+def loaded() -> Tuple[str, ...]:
+    """The camera libraries that this process has imported."""
+    return tuple(name for name in ('picamera', 'picamera2', 'libcamera') if name in sys.modules)
+
+
+def drives(camera: Camera) -> bool:
+    """Whether one of the stacks is behind this camera, or behind one of this pair."""
+    eyes = (getattr(camera, 'left', None), getattr(camera, 'right', None))
+    return camera.name in ('auto', *STACKS) or any(isinstance(eye, Camera) and drives(eye) for eye in eyes)
 
 
 def missing(name: str) -> Optional[RecorderError]:
