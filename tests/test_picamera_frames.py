@@ -6,7 +6,6 @@ import contextlib
 import re
 import sys
 import threading
-import time
 from typing import Any, Iterator, Optional
 
 import numpy as np
@@ -14,6 +13,7 @@ import pytest
 from camera_kit import ListSink
 from hypothesis import given
 from hypothesis import strategies as st
+from recording_tools import wait_until
 
 from ProcessedPiRecorder.cameras import CameraRequest, Granted, PicameraCamera, picamera, stacks
 from ProcessedPiRecorder.cameras.picamera_controls import NATIVE, wishes
@@ -143,27 +143,29 @@ def test_what_goes_wrong_in_the_firmwares_thread_is_raised_by_wait() -> None:
         assert caught.value is first
 
 
-def test_wait_for_ends_with_the_sink_or_from_outside() -> None:
-    class WakingSink(ListSink):
-        def when_stopping(self, wake: Any) -> None:
-            self.wake = wake
+class WakingSink(ListSink):
+    """Stops when it is told to, not with a frame."""
 
+    def when_stopping(self, wake: Any) -> None:
+        self.wake = wake
+
+
+@pytest.mark.parametrize('how', ['sink', 'end', 'frame'])
+def test_wait_for_ends_with_the_sink_or_from_outside(how: str) -> None:
     layout = Layout(64, 16, 3)
-    for how in ('sink', 'end', 'commit'):
-        frames = Frames()
-        frames.begin(layout)
-        frames.period_us = 1e6
-        sink = WakingSink(sink_for(layout).granted, limit=1)
-        frames.flow(sink)
-        thread = threading.Thread(target=frames.wait_for, args=(sink,))
-        thread.start()
-        deadline = time.monotonic() + 10
-        while not hasattr(sink, 'wake') and time.monotonic() < deadline:
-            time.sleep(0.001)
-        assert thread.is_alive()
-        {'sink': sink.wake, 'end': frames.end, 'commit': lambda: frames.take(Buffer(padded(layout, 64, 16)[1]))}[how]()
-        thread.join(10)
-        assert not thread.is_alive()
+    frames, _ = flowing(layout)
+    sink = WakingSink(sink_for(layout).granted, limit=1)
+    frames.flow(sink)
+    thread = threading.Thread(target=frames.wait_for, args=(sink,))
+    thread.start()
+    wait_until(lambda: hasattr(sink, 'wake'))
+    assert thread.is_alive()
+    if how == 'frame':
+        frames.take(Buffer(padded(layout, 64, 16)[1]))
+    else:
+        sink.wake() if how == 'sink' else frames.end()
+    thread.join(10)
+    assert not thread.is_alive()
 
 
 # ---------------------------------------------------------------- the rate
@@ -228,7 +230,8 @@ def test_controls_are_taken_apart() -> None:
     ({'exposure_mode': 'fast'}, "exposure_mode='fast'.*'night'"), ({'exposure_mode': ['off']}, 'exposure_mode'),
     ({'awb_mode': 1}, "'tungsten'"), ({'meter_mode': 'x'}, "'backlit'"), ({'drc_strength': 'x'}, "'medium'"),
     ({'video_denoise': 'yes'}, "video_denoise='yes'.*True or False"), ({'saturation': 101}, '-100 to 100'),
-    ({'saturation': 0.5}, '-100 to 100'), ({'sensor_mode': 8}, 'sensor_mode=8'), ({'image_effect': 5}, 'image_effect=5'),
+    ({'saturation': 0.5}, '-100 to 100'), ({'sensor_mode': 8}, 'sensor_mode=8'),
+    ({'image_effect': 5}, 'image_effect=5'),
     ({'color_effects': (1, 2, 3)}, r'\(u, v\)'), ({'color_effects': (1, 256)}, r'\(u, v\)'),
     ({'exposure_compensation': 26}, '-25 to 25'),
     ({'warm_up_s': 0.1}, 'warm_up_s=0.1.*0.2 to 30'), ({'warm_up_s': True}, 'warm_up_s'), ({'freeze': 1}, 'freeze=1'),
