@@ -1,4 +1,4 @@
-# make demo · make test · make test-full · make lint · make types · make bench · make fresh-machine
+# make demo · make test · make test-full · make lint · make types · make bench · make fresh-machine · make test-arm
 #
 # Everything goes into a virtual environment of its own. Another Python:
 #   make test PYTHON=python3.13 VENV=.venvs/3.13
@@ -11,7 +11,7 @@ BENCH_ARGS ?=
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-full lint types bench fresh-machine clean
+.PHONY: demo test test-full lint types bench fresh-machine test-arm clean
 
 demo: $(VENV)/.demo
 	sh scripts/demo.sh $(VENV)
@@ -33,6 +33,10 @@ bench: $(VENV)/.test
 
 fresh-machine:
 	sh scripts/fresh-machine.sh
+
+# The core tests on arm64, emulated (ARM=armhf: 32 bits). By hand: it takes some minutes.
+test-arm:
+	sh scripts/arm-tests.sh $(PYTEST_ARGS)
 
 clean:
 	rm -rf $(VENV) .venvs build dist *.egg-info demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis
