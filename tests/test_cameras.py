@@ -1,25 +1,21 @@
-"""The registry, and what every camera must do alike."""
+"""The registry: from what is passed as camera= to a camera; and what a user's own camera must bring."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator
+from typing import Any
 
-import cloudpickle
 import numpy as np
 import pytest
-from camera_kit import BITS, SIZE, ListSink, make_video
+from camera_kit import ListSink, make_video
 from test_cameras_files import make_recording
-from test_cameras_live import FileWebcam, MjpegServer
 
 import ProcessedPiRecorder.cameras as cameras
 from ProcessedPiRecorder.cameras import (
     Camera,
-    CameraRequest,
     OpenCVCamera,
     ReplayCamera,
     StereoPair,
@@ -28,10 +24,8 @@ from ProcessedPiRecorder.cameras import (
     VideoFileCamera,
     registry,
 )
-from ProcessedPiRecorder.cameras.base import LOSS_DETECTION
 from ProcessedPiRecorder.errors import (
     CameraError,
-    CameraFormatError,
     CameraNotFoundError,
     MissingExtraError,
     SettingsError,
@@ -181,117 +175,6 @@ def test_listings_tell_what_is_here_and_why_the_rest_is_not() -> None:
     assert any(line.name == 'synthetic' and line.available for line in lines)
     assert all(line.available or line.why_not for line in lines)
     assert all(line.description for line in lines)
-
-# ---------------------------------------------------------------- conformance
-
-
-@pytest.fixture(scope='module')
-def sources(video: Path, recording: Path) -> Iterator[Dict[str, Callable[[], Camera]]]:
-    with MjpegServer(frames=12) as server:
-        small = {'width': SIZE[0], 'height': SIZE[1], 'frames': 12}
-        yield {
-            'synthetic': lambda: SyntheticCamera(**small),
-            'synthetic-fast': lambda: SyntheticCamera(pace=False, **small),
-            'file': lambda: VideoFileCamera(video),
-            'file-fastest': lambda: VideoFileCamera(video, pace='fastest'),
-            'replay': lambda: ReplayCamera(recording),
-            'webcam': lambda: FileWebcam(video),
-            'stream': lambda: StreamCamera(server.url),
-            'pair': lambda: StereoPair(SyntheticCamera(**small), SyntheticCamera(seed=1, **small)),
-            'pair-of-files': lambda: StereoPair(VideoFileCamera(video), VideoFileCamera(video)),
-        }
-
-
-EVERY = ['synthetic', 'synthetic-fast', 'file', 'file-fastest', 'replay', 'webcam', 'stream', 'pair', 'pair-of-files']
-
-
-@pytest.fixture(params=EVERY)
-def camera(request: pytest.FixtureRequest, sources: Dict[str, Callable[[], Camera]]) -> Iterator[Camera]:
-    made = sources[request.param]()
-    yield made
-    made.close()
-    made.close()       # harmless twice
-
-
-def ask(camera: Camera, **asked: Any) -> CameraRequest:
-    return CameraRequest(stereo=isinstance(camera, StereoPair), **asked)
-
-
-def test_every_camera_streams_what_it_grants(camera: Camera) -> None:
-    camera = cloudpickle.loads(cloudpickle.dumps(camera))      # as it travels to its process
-    camera.close()                                             # harmless before open
-    granted = camera.open(ask(camera))
-    eyes = 2 if isinstance(camera, StereoPair) else 1
-    assert (granted.frame_width, granted.frame_height) == (eyes * SIZE[0], SIZE[1])
-    assert granted.loss_detection in LOSS_DETECTION and granted.clock and granted.model
-    assert granted.clock_base in ('monotonic', 'boottime', 'utc', 'own')
-    cloudpickle.loads(cloudpickle.dumps(granted))
-    sink = ListSink(granted, limit=10)
-    camera.start()
-    camera.stream(sink)
-    camera.close()
-    assert 5 <= len(sink.frames) <= 12
-    assert all(image.shape == granted.frame_shape and image.max() > 77 for image in sink.frames)
-    times = [stamp.sensor_ns for stamp in sink.stamps]
-    assert None not in times or set(times) == {None}
-    assert None in times or times == sorted(set(times))        # type: ignore[type-var]
-    assert len({image.tobytes() for image in sink.frames}) == len(sink.frames)
-
-
-def test_every_camera_stops_when_told(camera: Camera) -> None:
-    sink = ListSink(camera.open(ask(camera)), limit=3)
-    camera.start()
-    camera.stream(sink)
-    assert len(sink.frames) == 3
-    assert [loss for loss in sink.losses if loss[1] != 'unpaired'] == []
-
-
-def test_every_camera_refuses_controls_that_it_does_not_have(camera: Camera) -> None:
-    with pytest.raises(CameraFormatError, match='warp_drive'):
-        camera.open(ask(camera, controls={'warp_drive': 9}))
-
-
-def test_every_camera_can_be_opened_again(camera: Camera) -> None:
-    for _ in range(2):
-        sink = ListSink(camera.open(ask(camera)), limit=2)
-        camera.start()
-        camera.stream(sink)
-        camera.close()
-        assert len(sink.frames) == 2
-
-
-def test_every_camera_tells_itself_and_its_listing(camera: Camera) -> None:
-    assert type(camera).__name__ in repr(camera)
-    assert camera.name
-    assert all(line.available or line.why_not for line in type(camera).listings())
-
-
-@pytest.mark.parametrize('name', [name for name in EVERY if name not in ('stream', 'webcam')])
-def test_gray_where_it_can_be(name: str, sources: Dict[str, Callable[[], Camera]]) -> None:
-    camera = sources[name]()
-    if name == 'replay':
-        with pytest.raises(CameraFormatError, match="pixel_format='bgr'"):
-            camera.open(ask(camera, pixel_format='gray'))
-        return
-    sink = ListSink(camera.open(ask(camera, pixel_format='gray')), limit=3)
-    camera.start()
-    camera.stream(sink)
-    camera.close()
-    assert sink.granted.pixel_format == 'gray'
-    assert all(image.ndim == 2 and image.shape[1] % (BITS * 32) == 0 for image in sink.frames)
-
-
-@pytest.mark.parametrize('name', EVERY)
-def test_close_from_another_thread_ends_the_stream(name: str, sources: Dict[str, Callable[[], Camera]]) -> None:
-    camera = sources[name]()
-    sink = ListSink(camera.open(ask(camera)))
-    camera.start()
-    thread = threading.Thread(target=camera.stream, args=(sink,))
-    thread.start()
-    camera.close()
-    thread.join(10)
-    assert not thread.is_alive()
-
 
 class Untouched(Camera):
     """A subclass as a user writes it, with nothing but read."""
