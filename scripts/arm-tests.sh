@@ -2,9 +2,9 @@
 # The core tests on the processors of Raspberry Pis, emulated: a Debian 12 (what Raspberry Pi OS is made from) for
 # arm64, with its Python 3.11 and PyPI's aarch64 wheels, under qemu's user mode, on the last commit.
 #
-# usage: arm-tests.sh [test file or pytest option ...]      default: the tests named in $TESTS below
-#        ARM=armhf arm-tests.sh                             32 bits, with Debian's own numpy and OpenCV
-#        MECHANISM=proot arm-tests.sh                       with proot, even where binfmt_misc would do
+# usage: arm-tests.sh [pytest option, tests/file.py ...]      default: the files named in $TESTS below
+#        ARM=armhf arm-tests.sh          32 bits, with Debian's own numpy and OpenCV
+#        MECHANISM=proot arm-tests.sh    with proot, even where binfmt_misc would do
 #
 # It shows what differs between processors: sizes, alignments, byte counts, wheels, missing system calls. It does not
 # show their weaker memory order (the emulator runs on this machine's), their speed, or their pages of 16 KiB.
@@ -155,14 +155,14 @@ if [ -z "$MECHANISM" ]; then
     fi
 fi
 
-inside() { # command ...: in the foreign root, its /tmp being $work
+inside() { # command ...: in the foreign root, its /tmp being $work; for subshells
     case $MECHANISM in
         # shellcheck disable=SC2086
-        ready) PPR_ARM_INSIDE=1 unshare $private sh "$repo/scripts/arm-tests.sh" "$root" "$work" "$@" ;;
+        ready) exec env PPR_ARM_INSIDE=1 unshare $private sh "$repo/scripts/arm-tests.sh" "$root" "$work" "$@" ;;
         # shellcheck disable=SC2086
-        namespace) PPR_ARM_INSIDE=1 PPR_ARM_REGISTER=$register \
+        namespace) exec env PPR_ARM_INSIDE=1 PPR_ARM_REGISTER="$register" \
             unshare $own $private sh "$repo/scripts/arm-tests.sh" "$root" "$work" "$@" ;;
-        proot) proot -q "$emulator" -r "$root" -b /proc -b /sys -b /dev -b "$work:/tmp" "$@" ;;
+        proot) exec proot -q "$emulator" -r "$root" -b /proc -b /sys -b /dev -b "$work:/tmp" "$@" ;;
         *) die "MECHANISM=$MECHANISM is unknown; use ready, namespace or proot" ;;
     esac
 }
@@ -176,15 +176,21 @@ qemu-user-binfmt or proot do it elsewhere)"
 }
 
 # --- The tests -------------------------------------------------------------------------------------------------------
-if [ $# = 0 ]; then
-    for test in $TESTS; do set -- "$@" "tests/$test.py"; done
-fi
+case "$*" in
+    *tests/*) ;;
+    *) for test in $TESTS; do set -- "$@" "tests/$test.py"; done ;;
+esac
 say "the last commit on $foreign (emulated: $MECHANISM) ..."
 started=$(date +%s)
 status=0
 # shellcheck disable=SC2016  # for the shell inside
 inside /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 TERM=dumb PYTHONPATH=/tmp/ProcessedPiRecorder \
     sh -c 'cd /tmp/ProcessedPiRecorder && exec nice python3 -u -m pytest -p no:cacheprovider "$@"' sh \
-    --timeout 300 -o faulthandler_timeout=330 "$@" </dev/null || status=$?
+    --timeout 300 -o faulthandler_timeout=330 "$@" </dev/null &
+child=$!
+# unshare heeds no gentler signal; all that it started goes with it.
+trap 'kill -9 $child; exit 130' INT
+trap 'kill -9 $child; exit 143' TERM HUP
+wait $child || status=$?
 say "ended with status $status after $(($(date +%s) - started)) s"
 exit $status
