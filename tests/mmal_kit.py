@@ -77,7 +77,7 @@ def why_not() -> str:
 needs_the_stub = pytest.mark.skipif(bool(why_not()), reason=why_not() or 'can be had')
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def libraries() -> Path:
     """The folder with libmmal.so and libbcm_host.so, built if need be."""
     sources = sorted(SOURCES.glob('*.[ch]'))
@@ -113,7 +113,7 @@ def put_in_place(workshop: Path, folder: Path) -> None:
             raise
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def load() -> None:
     """Load both libraries into this process, ahead of ``import picamera``."""
     for name in ('libbcm_host.so', 'libmmal.so'):

@@ -77,7 +77,8 @@ static void choose_rate(sim_camera *camera) {
 }
 
 static int64_t grid_us(const sim_camera *camera) {
-    return camera->grid_start_us + (camera->grid_index * 1000000 * camera->rate.den + camera->rate.num / 2) / camera->rate.num;
+    MMAL_RATIONAL_T rate = camera->rate;
+    return camera->grid_start_us + (camera->grid_index * 1000000 * rate.den + rate.num / 2) / rate.num;
 }
 
 /* A rate that changes while the sensor runs counts from the next frame on. */
@@ -222,7 +223,9 @@ void sim_port_wants(MMAL_PORT_T *port) {
 /* Nothing more reaches the client's callback once its port is off, except what was on the way already. */
 void sim_port_drain(MMAL_PORT_T *port) {
     struct MMAL_PORT_PRIVATE_T *priv = port->priv;
-    sim_camera *camera = priv->source ? priv->source->component->priv->camera : port->component->priv->camera;
+    /* Only where frames are pending is the camera sure to live still. */
+    bool pending = priv->waiting_count || priv->in_flight;
+    sim_camera *camera = (priv->source && pending ? priv->source : port)->component->priv->camera;
     for (unsigned i = 0; i < priv->waiting_count; i++) {
         state_of(camera)->flushed++;
         sim_log(&camera->world, number_of(camera), priv->waiting[i].number, priv->waiting[i].stc_us, port, "flushed");
@@ -354,7 +357,8 @@ void sim_camera_destroy(sim_camera *camera) {
 }
 
 static bool needs(const sim_camera *camera, unsigned number) {
-    return number == number_of(camera) || stereo_of(camera->component->output[VIDEO_PORT])->mode != MMAL_STEREOSCOPIC_MODE_NONE;
+    const MMAL_PORT_T *video = camera->component->output[VIDEO_PORT];
+    return number == number_of(camera) || stereo_of(video)->mode != MMAL_STEREOSCOPIC_MODE_NONE;
 }
 
 MMAL_STATUS_T sim_camera_take(sim_camera *camera) {
@@ -410,7 +414,7 @@ MMAL_STATUS_T sim_camera_set(MMAL_PORT_T *port, uint32_t id, const void *value) 
     bool video = port == camera->component->output[VIDEO_PORT];
     switch (id) {
     case MMAL_PARAMETER_CAMERA_NUM:
-        return *(const int32_t *)value < cameras && *(const int32_t *)value < SIM_CAMERAS ? MMAL_SUCCESS : MMAL_EINVAL;
+        return *(const uint32_t *)value < SIM_CAMERAS && *(const int32_t *)value < cameras ? MMAL_SUCCESS : MMAL_EINVAL;
     case MMAL_PARAMETER_STEREOSCOPIC_MODE:
         return ((const STEREOSCOPIC_MODE_T *)value)->mode && cameras < 2 ? MMAL_EINVAL : MMAL_SUCCESS;
     case MMAL_PARAMETER_CAPTURE:

@@ -147,7 +147,8 @@ static MMAL_STATUS_T get_camera_info(CAMERA_INFO_T *info, size_t size) {
 }
 
 MMAL_STATUS_T mmal_port_parameter_set(MMAL_PORT_T *port, const MMAL_PARAMETER_HEADER_T *header) {
-    return header->size < sizeof *header ? MMAL_EINVAL : set(port, header->id, header + 1, header->size - sizeof *header);
+    if (header->size < sizeof *header) return MMAL_EINVAL;
+    return set(port, header->id, header + 1, header->size - sizeof *header);
 }
 
 MMAL_STATUS_T mmal_port_parameter_get(MMAL_PORT_T *port, MMAL_PARAMETER_HEADER_T *header) {

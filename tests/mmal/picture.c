@@ -153,7 +153,8 @@ static void put_strips(const sim_view *view, uint8_t *out, unsigned index, uint6
     uint32_t cells = strip_cells(eye_shown(view, index), frame);
     for (unsigned cell = 0; cell < CELLS; cell++) {
         uint8_t level = cells >> (CELLS - 1 - cell) & 1 ? 235 : 20;
-        area strip = {eye.left + width * cell / CELLS, eye.top, eye.left + width * (cell + 1) / CELLS, eye.top + height};
+        unsigned left = eye.left + width * cell / CELLS, right = eye.left + width * (cell + 1) / CELLS;
+        area strip = {left, eye.top, right, eye.top + height};
         put_area(view, out, strip, (colour){level, level, level});
         strip.bottom = eye.bottom;
         strip.top = eye.bottom - height;

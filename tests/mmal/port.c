@@ -92,8 +92,10 @@ MMAL_STATUS_T mmal_port_format_commit(MMAL_PORT_T *port) {
     if (good) {
         MMAL_COMPONENT_T *component = port->component;
         recommend_buffers(port);
-        if (component->priv->kind == KIND_CAMERA)
-            *(MMAL_RATIONAL_T *)sim_parameter_value(port, MMAL_PARAMETER_FRAME_RATE) = port->format->es->video.frame_rate;
+        if (component->priv->kind == KIND_CAMERA) {
+            MMAL_RATIONAL_T *rate = sim_parameter_value(port, MMAL_PARAMETER_FRAME_RATE);
+            *rate = port->format->es->video.frame_rate;
+        }
         /* The splitter hands its input format to the outputs that are not in use. */
         for (uint32_t i = 0; component->priv->kind == KIND_SPLITTER && port->type == MMAL_PORT_TYPE_INPUT && i < 4; i++)
             if (!component->output[i]->is_enabled) {
@@ -142,7 +144,10 @@ MMAL_STATUS_T mmal_port_disable(MMAL_PORT_T *port) {
 }
 
 MMAL_STATUS_T mmal_port_flush(MMAL_PORT_T *port) {
-    return_buffers(port, port->priv->callback);
+    pthread_mutex_lock(&sim_lock);
+    MMAL_PORT_BH_CB_T callback = port->priv->callback;
+    pthread_mutex_unlock(&sim_lock);
+    return_buffers(port, callback);
     return MMAL_SUCCESS;
 }
 

@@ -60,10 +60,13 @@ static double unsuitability(const sim_sensor_mode *mode, unsigned width, unsigne
 const sim_sensor_mode *sim_choose_mode(const sim_sensor *sensor, unsigned number, unsigned width, unsigned height,
                                        MMAL_RATIONAL_T rate) {
     if (number >= 1 && number <= sensor->mode_count) return &sensor->modes[number - 1];
-    const sim_sensor_mode *best = &sensor->modes[0];
-    for (unsigned i = 1; i < sensor->mode_count; i++) {
-        const sim_sensor_mode *mode = &sensor->modes[i];
-        if (unsuitability(mode, width, height, hertz(rate)) < unsuitability(best, width, height, hertz(rate))) best = mode;
+    const sim_sensor_mode *best = NULL;
+    double least = 0;
+    for (unsigned i = 0; i < sensor->mode_count; i++) {
+        double badness = unsuitability(&sensor->modes[i], width, height, hertz(rate));
+        if (best && badness >= least) continue;
+        best = &sensor->modes[i];
+        least = badness;
     }
     return best;
 }
