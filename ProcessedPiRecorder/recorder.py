@@ -87,7 +87,7 @@ class ProcessedPiRecorder:
         metadata: JSON types, stored in the file.
         camera_controls: what this kind of camera offers. Both Pi stacks: exposure_us, gain, white_balance (red, blue),
             brightness, contrast, hflip, vflip, rotation, roi, and the stack's own names (docs/raspberry-pi.md).
-        progress: called with a Status every half second, in a thread of the script's process.
+        progress: called with a Status every half second from the start on, in a thread of the script's process.
         start_method: 'fork' (default) or 'spawn'.
 
     Attributes:
@@ -356,7 +356,9 @@ class ProcessedPiRecorder:
         while True:
             if self.settings.progress is not None:
                 while not run.channel.wait(next_progress - time.monotonic()):
-                    self._tell_progress()
+                    # Before recordVid() has started everything there is nothing to tell, and nothing to stop.
+                    if run.started:
+                        self._tell_progress()
                     next_progress = time.monotonic() + PROGRESS_PERIOD_S
             message = run.channel.receive()
             if message is None:

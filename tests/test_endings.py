@@ -15,6 +15,8 @@ import tifffile
 from recording_tools import paced, recorder, run_script, statuses, wait_until
 
 from ProcessedPiRecorder import errors
+from ProcessedPiRecorder.cameras import SyntheticCamera
+from ProcessedPiRecorder.recorder import PROGRESS_PERIOD_S
 from ProcessedPiRecorder.recordings.reader import RecordingFile
 
 SCRIPT = '''
@@ -285,6 +287,20 @@ def test_status_and_progress_tell_how_far_it_is(tmp_path: Path) -> None:
 
 def test_the_progress_function_may_stop_the_recording(tmp_path: Path) -> None:
     rec = recorder(tmp_path / 'a.tif', controls=paced(), progress=lambda status: rec.stopVid())
+    report = rec.recordVid()
+    assert report.stopped == 'stopVid' and report.complete == 'yes'
+
+
+class SlowStart(SyntheticCamera):
+    """Takes its time to start, as real sensors do."""
+
+    def start(self) -> None:
+        time.sleep(3 * PROGRESS_PERIOD_S)
+        super().start()
+
+
+def test_progress_is_told_of_what_runs_not_of_a_camera_that_starts(tmp_path: Path) -> None:
+    rec = recorder(tmp_path / 'a.tif', camera=SlowStart(), controls=paced(), progress=lambda status: rec.stopVid())
     report = rec.recordVid()
     assert report.stopped == 'stopVid' and report.complete == 'yes'
 
