@@ -17,17 +17,21 @@ the camera as its argument; try them with `synthetic`:
     python examples/minimal.py synthetic
 """
 
-ORDER = ('minimal', 'face_detection', 'find_shapes', 'processed_frames', 'two_way_queue', 'stereo_halves', 'video_file')
+ORDER = ('minimal', 'face_detection', 'find_shapes', 'processed_frames', 'two_way_queue', 'stereo_halves',
+         'stereo_calibrate', 'stereo_depth', 'video_file')
 
 
 def recipe(path: Path) -> str:
-    """One example as a section: its docstring's first sentence, the rest of it, the code."""
+    """One example as a section: its docstring's first sentence, the rest of it, its picture if it has one, the code."""
     source = path.read_text(encoding='utf-8')
     docstring = ast.get_docstring(ast.parse(source)) or ''
     title, _, rest = docstring.partition('. usage: ')
     explanation = rest.partition('\n')[2].strip()
+    image = ROOT / 'docs' / 'images' / f'{path.stem.replace("_", "-")}.png'
+    picture = f'![what it records](images/{image.name})' if image.exists() else ''
     code = source.split('"""\n', 1)[1].strip()
-    return '\n\n'.join(filter(None, [f'## {title}', explanation, f'`examples/{path.name}`', f'```python\n{code}\n```']))
+    parts = [f'## {title}', explanation, picture, f'`examples/{path.name}`', f'```python\n{code}\n```']
+    return '\n\n'.join(filter(None, parts))
 
 
 def recipes() -> str:

@@ -27,7 +27,7 @@ SMALL = {'width': 160, 'height': 48}
 
 @pytest.mark.parametrize('pixel_format', ['bgr', 'gray'])
 @pytest.mark.parametrize('stereo', [False, True])
-@pytest.mark.parametrize('scene', ['shapes', 'noise', 'flat'])
+@pytest.mark.parametrize('scene', ['shapes', 'noise', 'flat', 'chessboard'])
 def test_what_is_delivered_is_the_truth(pixel_format: str, stereo: bool, scene: str) -> None:
     camera = SyntheticCamera(pace=False, frames=25, scene=scene)
     sink = run(camera, pixel_format=pixel_format, stereo=stereo, scale_factor=0.4, width=320, height=96)
@@ -59,7 +59,7 @@ def test_seeds_differ_and_noise_has_its_sigma() -> None:
 
 
 @pytest.mark.parametrize('noise', [0, 10])
-@pytest.mark.parametrize('scene', ['shapes', 'noise', 'flat'])
+@pytest.mark.parametrize('scene', ['shapes', 'noise', 'flat', 'chessboard'])
 def test_values_never_wrap_around(scene: str, noise: float) -> None:
     camera = SyntheticCamera(scene=scene, noise=noise)
     camera.configure(CameraRequest(320, 240))
@@ -98,7 +98,7 @@ def test_a_torn_image_is_told() -> None:
 
 
 @given(st.integers(1, 90), st.integers(1, 90), st.booleans(), st.sampled_from(['bgr', 'gray']),
-       st.sampled_from(['shapes', 'noise', 'flat']), st.integers(0, 2**40))
+       st.sampled_from(['shapes', 'noise', 'flat', 'chessboard']), st.integers(0, 2**40))
 def test_any_size(width: int, height: int, stereo: bool, pixel_format: str, scene: str, index: int) -> None:
     camera = SyntheticCamera(scene=scene)
     granted = camera.configure(CameraRequest(width * (1 + stereo), height, pixel_format=pixel_format, stereo=stereo))

@@ -13,9 +13,11 @@ from typing import List, NamedTuple, Tuple
 
 import numpy as np
 
+from .chessboard import Chessboard
+
 __all__ = ['MAX_NOISE', 'SCENES', 'Scene', 'read_index']
 
-SCENES = ('shapes', 'noise', 'flat')
+SCENES = ('shapes', 'noise', 'flat', 'chessboard')
 MAX_NOISE = 10.0
 
 INDEX_BITS = 32
@@ -23,7 +25,8 @@ MAX_CELL = 8            # pixels a bit of the index strip
 BANK_BYTES = 12 << 20
 MAX_BANK = 8
 
-# Backgrounds lie in 40..136, shapes add at most 60, and noise is cut off at 4 sigma: 0 <= value <= 236.
+# Backgrounds lie in 40..136, shapes add at most 60, and noise is cut off at 4 sigma: 0 <= value <= 236. The
+# chessboard adds at most 150, to a background of 40.
 DARKEST, RAMP, CHANNEL_STEP = 40, 80, 8
 FLAT_LEVEL = 40
 SHAPE_GAINS = ((60, 24, 12), (16, 60, 24), (24, 16, 60))
@@ -43,7 +46,8 @@ class Scene:
     """Renders frame ``index`` into an array of shape (height, width, 3) BGR or (height, width) gray, uint8.
 
     With stereo the right half sees the left half's scene shifted left by ``disparity`` pixels, under noise of its
-    own. The frame's index is written into the first and the last rows of each eye (:func:`read_index`).
+    own; the scene 'chessboard' is in space, and each eye has its own view of it (:class:`Chessboard`). The frame's
+    index is written into the first and the last rows of each eye (:func:`read_index`).
     """
 
     def __init__(self, width: int, height: int, pixel_format: str = 'bgr', *, kind: str = 'shapes',
@@ -57,7 +61,8 @@ class Scene:
         # A step near the golden section of the height spreads the rolls evenly; odd, so that it visits many rows.
         self._step = int(height * 0.618) | 1
         self._rolls = noise > 0
-        self._shapes = [] if kind == 'noise' else self._make_shapes(seed)
+        self._shapes = self._make_shapes(seed) if kind in ('shapes', 'flat') else []
+        self._chessboard = Chessboard(self.eye_width, height, seed) if kind == 'chessboard' else None
         self._cells = _Cells(self.eye_width, height)
 
     def render(self, index: int, out: np.ndarray) -> None:
@@ -71,6 +76,8 @@ class Scene:
             view = out[:, eye * self.eye_width:(eye + 1) * self.eye_width]
             for shape in self._shapes:
                 self._add(view, shape, index, eye * self.disparity)
+            if self._chessboard is not None:
+                self._chessboard.add(view, index, eye)
             self._cells.put(view, strip)
 
     def _add(self, view: np.ndarray, shape: _Shape, index: int, disparity: int) -> None:
@@ -103,7 +110,7 @@ class Scene:
         if kind == 'shapes':
             ramp = DARKEST + np.clip(x, 0, self.eye_width) * RAMP // self.eye_width
         else:
-            ramp = np.full(self.width, FLAT_LEVEL if kind == 'flat' else DARKEST + RAMP // 2)
+            ramp = np.full(self.width, DARKEST + RAMP // 2 if kind == 'noise' else FLAT_LEVEL)
         if self.channels == 3:
             step = CHANNEL_STEP if kind == 'shapes' else 0
             ramp = ramp[:, None] + step * np.arange(3)

@@ -97,8 +97,9 @@ class SyntheticCamera(Camera):
     Keywords, each also accepted in ``camera_controls`` (those override):
         seed: of noise and shapes. Same seed, same pixels, on every machine and numpy version.
         width, height: default size of one eye's sensor, pixels; x_resolution and y_resolution override.
-        scene: 'shapes' (a gradient with moving shapes), 'noise' (nothing but noise) or 'flat' (hard-edged shapes
-            on an even ground, like dark-field pictures or masks).
+        scene: 'shapes' (a gradient with moving shapes), 'noise' (nothing but noise), 'flat' (hard-edged shapes
+            on an even ground, like dark-field pictures or masks), or 'chessboard' (in perspective, for calibrating;
+            what is where is told by ``cameras.chessboard.Chessboard(width of an eye, height, seed)``).
         noise: standard deviation of the sensor's noise in gray levels; None: 2.5, and 0 for 'flat'.
         pace: True: frames come at the granted rate. False: as fast as they are taken; the camera then waits for
             the recorder and its timestamps run at the granted rate all the same.
@@ -110,7 +111,8 @@ class SyntheticCamera(Camera):
             or sends kill_signal to its own process.
         frames: the source ends after this many sensor frames.
         loss_detection: 'frame_duration', 'fixed_rate', 'count', or 'none' (no timestamps at all).
-        disparity: with stereo, how far (pixels of the recorded frame) the right eye sees everything further left.
+        disparity: with stereo, how far (pixels of the recorded frame) the right eye sees everything further left; not
+            in the scene 'chessboard', where it follows from each thing's distance.
         duration_pattern: ((frames, factor), ...), repeated: frame durations as multiples of the granted rate's,
             as auto-exposure makes them.
         buffers: finished frames that the sensor keeps for a reader that is late (4, as real cameras have).
