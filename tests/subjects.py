@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
+import mmal_kit
 import numpy as np
 from camera_kit import SIZE, make_video, number_of
 from test_cameras_files import make_recording
 from test_cameras_live import FileWebcam, MjpegServer
 
+from ProcessedPiRecorder import left, right
 from ProcessedPiRecorder.cameras import (
     Camera,
     CameraRequest,
+    FrameSink,
+    PicameraCamera,
     ReplayCamera,
     StereoPair,
     StreamCamera,
     SyntheticCamera,
     VideoFileCamera,
 )
+from ProcessedPiRecorder.cameras.base import Stamp
 
 FRAMES = 40               # what each film, replay and stream holds
 FPS = 25.0
@@ -39,6 +45,14 @@ class Subject:
     #: How the recorder's processes are started; None: as by default.
     start_method: Optional[str] = None
     controls: Dict[str, Any] = {}
+
+    #: Why it cannot be had on this machine; '' when it can.
+    why_not = ''
+
+    @contextlib.contextmanager
+    def at_hand(self, folder: Path) -> Iterator[None]:
+        """The hardware is there for as long as one test lasts; it may keep files in the folder."""
+        yield
 
     def make(self) -> Camera:
         """A camera, not yet opened."""
@@ -171,6 +185,100 @@ class Replay(Subject):
         return ReplayCamera(self.recording)
 
 
+class At(FrameSink):
+    """Passes everything on, and does something when the n-th frame has come."""
+
+    def __init__(self, sink: FrameSink, frame: int, action: Callable[[], None]) -> None:
+        self.sink, self.left, self.action = sink, frame, action
+        self.slot, self.lost, self.when_stopping = sink.slot, sink.lost, sink.when_stopping    # type: ignore
+
+    @property
+    def stopping(self) -> bool:         # type: ignore[override]
+        return self.sink.stopping
+
+    def commit(self, stamp: Stamp) -> None:
+        self.sink.commit(stamp)
+        self.left -= 1
+        if self.left == 0:
+            self.action()
+
+
+class Failing(PicameraCamera):
+    """Does something to the simulated hardware in mid-recording."""
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        super().__init__(0)
+        self.action = action
+
+    def stream(self, sink: FrameSink) -> None:
+        super().stream(At(sink, 20, self.action))
+
+
+class Picamera(Subject):
+    """The real package picamera over the simulated firmware."""
+
+    size, framerate, controls = (320, 96), 50.0, {'warm_up_s': 0.2}
+    why_not = mmal_kit.why_not()
+    modules = 1
+
+    @contextlib.contextmanager
+    def at_hand(self, folder: Path) -> Iterator[None]:
+        with mmal_kit.simulation(folder, cameras=self.modules, sensor='imx219') as self.hardware:
+            yield
+
+    def make(self) -> Camera:
+        return PicameraCamera(0)
+
+    def number(self, image: np.ndarray) -> int:
+        assert mmal_kit.eye_of(image) == 'only'
+        return mmal_kit.number_of(image)
+
+    def stalling(self) -> Optional[Camera]:
+        return Failing(self.hardware.stall)
+
+    def breaking(self) -> Optional[Camera]:
+        return Failing(self.hardware.unplug)
+
+    def discarded(self) -> Optional[int]:
+        return self.hardware.camera().no_buffer
+
+
+class PicameraStereo(Picamera):
+    """A StereoPi."""
+
+    stereo, size, modules = True, (640, 96), 2
+
+    def number(self, image: np.ndarray) -> int:
+        eyes = left(image), right(image)
+        numbers = [mmal_kit.number_of(eye) for eye in eyes]
+        assert [mmal_kit.eye_of(eye) for eye in eyes] == ['left', 'right']
+        if numbers[0] != numbers[1]:
+            raise ValueError(f'eyes of different frames: {numbers}')
+        return numbers[0]
+
+
+class PicameraPair(Picamera):
+    """Two modules on a Compute Module, each a camera of its own."""
+
+    stereo, size, modules = True, (640, 96), 2
+
+    def make(self) -> Camera:
+        return StereoPair(PicameraCamera(0), PicameraCamera(1))
+
+    def number(self, image: np.ndarray) -> int:
+        numbers = [mmal_kit.number_of(eye) for eye in (left(image), right(image))]
+        return numbers[0]               # free-running: the numbers of the other are its own
+
+    def stalling(self) -> Optional[Camera]:
+        return None
+
+    def breaking(self) -> Optional[Camera]:
+        return None
+
+    def discarded(self) -> Optional[int]:
+        return None
+
+
 def film(folder: Path) -> Path:
     """A film of numbered pictures; made once a folder."""
     path = folder / 'film.avi'
@@ -195,4 +303,7 @@ SUBJECTS: Dict[str, Callable[[Path], Subject]] = {
     'file-fastest': lambda folder: FilmFast(film(folder)),
     'pair-of-files': lambda folder: PairOfFilms(film(folder)),
     'replay': lambda folder: Replay(recording(folder)),
+    'picamera': lambda folder: Picamera(),
+    'picamera-stereo': lambda folder: PicameraStereo(),
+    'picamera-pair': lambda folder: PicameraPair(),
 }

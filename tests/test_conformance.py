@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import threading
 import time
 from pathlib import Path
@@ -42,11 +43,15 @@ def made(folder: Path) -> Iterator[Dict[str, Subject]]:
 
 
 @pytest.fixture(params=SUBJECTS)
-def subject(request: pytest.FixtureRequest, folder: Path, made: Dict[str, Subject]) -> Subject:
+def subject(request: pytest.FixtureRequest, folder: Path, made: Dict[str, Subject],
+            tmp_path: Path) -> Iterator[Subject]:
     name = request.param
     if name not in made:
         made[name] = SUBJECTS[name](folder)
-    return made[name]
+    if made[name].why_not:
+        pytest.skip(made[name].why_not)
+    with made[name].at_hand(tmp_path):
+        yield made[name]
 
 
 @pytest.fixture
@@ -153,7 +158,7 @@ def test_it_refuses_sizes_that_cannot_be(subject: Subject, camera: Camera) -> No
     try:
         granted = camera.open(request)
     except CameraFormatError as error:
-        assert '60000' in str(error) or '30000' in str(error)
+        assert re.search(r'[0-9]+x[0-9]+', str(error))
     else:
         assert granted.warnings[0][0] == 'ResolutionRoundedWarning' and '60000' in granted.warnings[0][1]
 
@@ -184,7 +189,7 @@ class SlowSink(ListSink):
 def test_what_a_slow_consumer_loses_is_seen(subject: Subject, camera: Camera) -> None:
     if not subject.shows_losses:
         pytest.skip('this kind of camera cannot show what it lost, and grants loss_detection "none"')
-    sink = taken(camera, SlowSink(camera.open(subject.request()), limit=COUNT))
+    sink = taken(camera, SlowSink(camera.open(subject.request()), limit=2 * COUNT))
     numbers = [subject.number(image) for image in sink.frames]
     missing = numbers[-1] - numbers[0] + 1 - len(numbers)
     assert (missing == 0) == subject.waits, numbers
