@@ -76,9 +76,15 @@ static void choose_rate(sim_camera *camera) {
     state_of(camera)->rate_mhz = (uint32_t)(1000LL * camera->rate.num / camera->rate.den);
 }
 
+/* The grid is exact, rounded to microseconds. A real sensor's period is off by its own oscillator, and the moment
+   of the stamp by what else the firmware has to do: both only on request, the same in every run. */
 static int64_t grid_us(const sim_camera *camera) {
-    MMAL_RATIONAL_T rate = camera->rate;
-    return camera->grid_start_us + (camera->grid_index * 1000000 * rate.den + rate.num / 2) / rate.num;
+    int64_t since_start = (camera->grid_index * 1000000 * camera->rate.den + camera->rate.num / 2) / camera->rate.num;
+    long slower_ppm = sim_setting("MMALSIM_SLOWER_PPM", 0), jitter_us = sim_setting("MMALSIM_JITTER_US", 0);
+    uint32_t random = (uint32_t)(camera->grid_index + 1) * 2654435761u >> 8;
+    if (slower_ppm) since_start += (int64_t)((double)since_start * (double)slower_ppm / 1e6);
+    if (jitter_us) since_start += (int64_t)(random % (uint32_t)(2 * jitter_us + 1)) - jitter_us;
+    return camera->grid_start_us + since_start;
 }
 
 /* A rate that changes while the sensor runs counts from the next frame on. */

@@ -127,3 +127,11 @@ void *sim_alloc(size_t size) {
     if (!memory) abort();
     return memory;
 }
+
+/* For the test that compares them with what picamera declares: without parameter headers. */
+const uint32_t sim_sizes[] = {
+    sizeof(MMAL_VIDEO_FORMAT_T), sizeof(MMAL_ES_FORMAT_T), sizeof(MMAL_BUFFER_HEADER_T), sizeof(MMAL_POOL_T),
+    sizeof(MMAL_PORT_T), sizeof(MMAL_COMPONENT_T), sizeof(MMAL_CONNECTION_T), sizeof(CAMERA_CONFIG_T),
+    sizeof(CAMERA_SETTINGS_T), sizeof(CAMERA_INFO_T), sizeof(CAMERA_ANNOTATE_V3_T), sizeof(STEREOSCOPIC_MODE_T),
+    sizeof(FPS_RANGE_T), sizeof(AWB_GAINS_T),
+};
