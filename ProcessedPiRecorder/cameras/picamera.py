@@ -116,8 +116,8 @@ class PicameraCamera(Camera):
         try:
             frames.wait_for(sink)
         except self._stack.picamera.PiCameraError as error:
-            raise CameraError(f'{self._title} broke off: {error}. Check the ribbon cable, at both ends and with the '
-                              'power off, and the power supply') from error
+            raise CameraError(f'{self._title} broke off ({error}): its ribbon cable may be loose at either end (touch '
+                              'it with the power off only), or the power supply too weak') from error
         finally:
             frames.stem()
         self._note_end(frames)
