@@ -1,4 +1,4 @@
-"""What the tests of the simulated camera do with picamera itself; used as a pytest plugin for its fixture ``sim``."""
+"""What the tests of the simulated camera do with picamera itself."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Tuple
 
 import mmal_kit
 import numpy as np
-import pytest
 from mmal_kit import Simulation
 
 PATIENCE_S = 30.0
 Sim = Callable[..., Simulation]
 
 
-@pytest.fixture
-def sim(tmp_path: Path) -> Iterator[Sim]:
-    """A function that starts the simulation with the given settings."""
+@contextlib.contextmanager
+def simulations(folder: Path) -> Iterator[Sim]:
+    """A function that starts a simulation with the given settings, until the end of the block."""
     with contextlib.ExitStack() as stack:
-        yield lambda **settings: stack.enter_context(mmal_kit.simulation(tmp_path, **settings))
+        yield lambda **settings: stack.enter_context(mmal_kit.simulation(folder, **settings))
 
 
 class Frame(NamedTuple):

@@ -8,16 +8,22 @@ from __future__ import annotations
 import ctypes
 import io
 import re
-from typing import Any
+from pathlib import Path
+from typing import Any, Iterator
 
 import mmal_kit
 import numpy as np
 import pytest
 from mmal_kit import eye_of, field_of, number_of
-from mmal_recording import Output, Sim, as_image, one_image, open_camera, record
+from mmal_recording import Output, Sim, as_image, one_image, open_camera, record, simulations
 
 pytestmark = mmal_kit.needs_the_stub
-pytest_plugins = ['mmal_recording']
+
+
+@pytest.fixture
+def sim(tmp_path: Path) -> Iterator[Sim]:
+    with simulations(tmp_path) as start:
+        yield start
 
 
 # ---- pictures ----

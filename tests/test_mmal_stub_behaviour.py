@@ -11,16 +11,22 @@ import signal
 import time
 import warnings
 from fractions import Fraction
-from typing import Any, Tuple
+from pathlib import Path
+from typing import Any, Iterator, Tuple
 
 import mmal_kit
 import numpy as np
 import pytest
 from mmal_kit import number_of
-from mmal_recording import PATIENCE_S, Output, Sim, as_image, open_camera, record
+from mmal_recording import PATIENCE_S, Output, Sim, as_image, open_camera, record, simulations
 
 pytestmark = mmal_kit.needs_the_stub
-pytest_plugins = ['mmal_recording']
+
+
+@pytest.fixture
+def sim(tmp_path: Path) -> Iterator[Sim]:
+    with simulations(tmp_path) as start:
+        yield start
 
 
 # ---- times and losses ----
