@@ -18,7 +18,7 @@ the camera as its argument; try them with `synthetic`:
 """
 
 ORDER = ('minimal', 'face_detection', 'find_shapes', 'processed_frames', 'two_way_queue', 'stereo_halves',
-         'stereo_calibrate', 'stereo_depth', 'video_file')
+         'stereopi', 'stereo_calibrate', 'stereo_depth', 'video_file')
 
 
 def recipe(path: Path) -> str:
