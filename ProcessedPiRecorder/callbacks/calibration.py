@@ -126,7 +126,7 @@ class StereoCalibration:
             maps: Any = [cv2.initUndistortRectifyMap(*eye, turn, view, self.image_size, cv2.CV_16SC2)
                          for eye, turn, view in zip((left_eye, right_eye), turns, views)]
         except cv2.error as error:
-            raise CalibrationError(f'OpenCV cannot rectify with this calibration ({error}); '
+            raise CalibrationError(f'OpenCV cannot rectify with this calibration ({" ".join(str(error).split())}); '
                                    f'{HOW_TO_MAKE_ONE}') from None
         focal_px = float(views[0][0, 0])
         if not 0 < focal_px < 1e9:
@@ -191,7 +191,7 @@ class StereoCalibration:
         Raises CalibrationError when the proportions differ: then the camera shows another part of its sensor.
         """
         across, down = (new / old for new, old in zip(image_size, self.image_size))
-        if not (across > 0 and abs(across / down - 1) < 0.02):
+        if not (across > 0 and abs(across - down) < 0.02 * across):
             raise CalibrationError(f'a calibration for {size_text(self.image_size)} pixels an eye cannot be scaled to '
                                    f'{size_text(image_size)}: the proportions differ; calibrate at the resolution at '
                                    'which you record')
