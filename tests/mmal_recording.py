@@ -50,7 +50,7 @@ class Output:
             assert self.grew.wait_for(lambda: len(self.frames) >= count, PATIENCE_S), f'{len(self.frames)} of {count}'
 
 
-def open_camera(resolution: Tuple[int, int] = (320, 240), framerate: float = 60, **options: Any) -> Any:
+def open_camera(resolution: Tuple[int, int] = (320, 240), framerate: Optional[float] = 60, **options: Any) -> Any:
     import picamera
     return picamera.PiCamera(resolution=resolution, framerate=framerate, **{'clock_mode': 'raw', **options})
 

@@ -34,7 +34,7 @@ def sim(tmp_path: Path) -> Iterator[Sim]:
 def test_raw_frames_are_padded_as_on_the_real_thing(sim: Sim, format: str, resize: Any, stride: int, rows: int,
                                                     channels: int) -> None:
     """To 32x16; RGB straight from the splitter to 16x16; and the resizer scales to the padded size."""
-    sim()
+    sim(frames=200)
     with open_camera((330, 250)) as camera:
         frames = record(camera, 4, format, resize)
     pixels = stride * rows

@@ -53,6 +53,13 @@ def test_the_sensor_runs_slower_than_asked_where_it_must_and_nobody_is_told(sim:
     assert simulation.camera().rate_mhz == 30000
 
 
+def test_a_range_of_rates_runs_at_its_upper_end(sim: Sim) -> None:
+    simulation = sim()
+    with open_camera(framerate=None, framerate_range=(5, 40)) as camera:
+        assert camera.framerate == 0
+        assert simulation.camera().rate_mhz == 40000
+
+
 @pytest.mark.parametrize(('sensor', 'resolution', 'asked', 'granted'), [
     ('ov5647', (640, 480), 90, 90), ('ov5647', (1280, 720), 60, 49), ('ov5647', (2592, 1944), 30, 15),
     ('ov5647', (800, 600), 60, 60), ('imx219', (1280, 720), 90, 90), ('imx219', (1640, 1232), 60, 40),
@@ -265,6 +272,20 @@ def test_one_client_at_a_time_and_a_killed_one_lets_go(sim: Sim, method: str) ->
         child.close()
         here.close()
         there.close()
+    with open_camera() as camera:
+        assert record(camera, 2)
+
+
+def test_a_camera_held_by_another_on_request(sim: Sim) -> None:
+    import picamera
+    simulation = sim(cameras=2)
+    with simulation.held_by_another():
+        with pytest.raises(picamera.PiCameraMMALError, match='Failed to enable connection: Out of resources'):
+            open_camera()
+        with pytest.raises(picamera.PiCameraMMALError, match='Failed to enable connection: Out of resources'):
+            open_camera((640, 240), stereo_mode='side-by-side', camera_num=1)
+        with open_camera(camera_num=1) as other:
+            assert record(other, 2)
     with open_camera() as camera:
         assert record(camera, 2)
 
