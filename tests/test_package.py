@@ -19,7 +19,8 @@ REPO = Path(__file__).resolve().parent.parent
 PACKAGE = REPO / 'ProcessedPiRecorder'
 
 #: From the top down; a layer may import from itself and from those to the right of it.
-LAYERS = {'cli': {'recorder', 'cameras', 'recordings'},
+LAYERS = {'cli': {'recorder', 'selftest', 'cameras', 'recordings'},
+          'selftest': {'recorder', 'cameras', 'recordings'},
           'recorder': {'preconditions', 'status', 'outcome', 'messages', 'pipeline', 'cameras', 'recordings'},
           'outcome': {'pipeline', 'recordings'}, 'messages': set(),
           'preconditions': {'cameras', 'recordings'}, 'status': {'pipeline'},

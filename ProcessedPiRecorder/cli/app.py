@@ -161,6 +161,41 @@ def sheet(recording: Annotated[Path, typer.Argument(help='A recording.')],
     typer.echo(f'{target}: {summary}')
 
 
+@app.command(epilog='Exit codes: 0 nothing failed · 1 something failed · 2 bad usage, nothing was started · '
+                    '3 the camera could not be used.')
+@errors_told(debugging)
+def selftest(
+    camera: Annotated[Optional[List[str]], typer.Option(
+        '--camera', '-c', help="As for ppr record; 'synthetic' where there is none. Twice, for stereo.")] = None,
+    seconds: Annotated[float, typer.Option('--seconds', '-s', min=1, max=86_400,
+                                           help='Length of the longer recordings.')] = 5,
+    size: Annotated[Optional[str], typer.Option('--size', help='Sensor pixels, such as 1280x480.')] = None,
+    fps: Annotated[float, typer.Option('--fps', help="Hz; 0 = the camera's default.")] = 0,
+    stereo: Annotated[bool, typer.Option('--stereo', help='A StereoPi, or two cameras, side by side.')] = False,
+    control: Annotated[Optional[List[str]], typer.Option(
+        '--control', help='A control of the camera: key=value, value as JSON. Repeatable.')] = None,
+    questions: Annotated[bool, typer.Option(
+        '--questions/--no-questions', help='Ask for help at the camera (cover a lens); on a terminal only.')] = False,
+    only_list: Annotated[bool, typer.Option('--list', help='Print what is checked, and what only a person can check; '
+                                                           'check nothing.')] = False,
+    as_json: Annotated[bool, typer.Option('--json', help='Print everything as JSON, to report a problem.')] = False,
+) -> None:
+    """Check that the recorder keeps its promises on this machine, with this camera.
+
+    Makes some short recordings in a folder of its own under the current one, and removes them, unless a check fails.
+    """
+    from . import options
+    from .selftest import print_checklist, run_selftest
+    if only_list:
+        print_checklist(as_json)
+        return
+    width, height = options.parse_size(size)
+    settings: Dict[str, Any] = {
+        'camera': options.camera_spec(camera), 'seconds': seconds, 'width': width, 'height': height, 'framerate': fps,
+        'stereo': stereo, 'controls': options.parse_controls(control or [])}
+    raise typer.Exit(run_selftest(settings, questions=questions, as_json=as_json))
+
+
 @app.command()
 def version() -> None:
     """Print the version."""
