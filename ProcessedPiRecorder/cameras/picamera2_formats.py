@@ -15,6 +15,7 @@ __all__ = ['CHOICES', 'PixelCopy', 'SensorMode', 'choose_format', 'choose_mode',
            'sensor_modes', 'substitution']
 
 Size = Tuple[int, int]
+Box = Tuple[int, int, int, int]
 
 RATE_TOLERANCE = 0.02
 SAME_VIEW = 0.95       # of the area: modes differ by some rows and columns without anybody calling that a crop
@@ -121,11 +122,16 @@ class SensorMode(NamedTuple):
     height: int
     bit_depth: int
     rate: float                  # Hz, at most
-    view: int                    # area of the sensor that it shows, in pixels of the full sensor
+    box: Box                     # what it shows: (x, y, width, height) in pixels of the full sensor
 
     @property
     def size(self) -> Size:
         return self.width, self.height
+
+    @property
+    def view(self) -> int:
+        """Area of the sensor that it shows, in pixels of the full sensor."""
+        return self.box[2] * self.box[3]
 
     def __str__(self) -> str:
         return f'{self.width}x{self.height} up to {self.rate:.4g} Hz'
@@ -138,8 +144,8 @@ def sensor_modes(told: Iterable[Mapping[str, Any]]) -> List[SensorMode]:
         if 'size' not in mode or not mode.get('fps'):
             continue
         width, height = mode['size']
-        crop = mode.get('crop_limits') or (0, 0, width, height)
-        modes.append(SensorMode(width, height, int(mode.get('bit_depth') or 0), float(mode['fps']), crop[2] * crop[3]))
+        box = tuple(mode.get('crop_limits') or (0, 0, width, height))
+        modes.append(SensorMode(width, height, int(mode.get('bit_depth') or 0), float(mode['fps']), box))
     return modes
 
 
@@ -172,9 +178,10 @@ def _mode_warning(best: SensorMode, covers: bool, modes: Sequence[SensorMode], s
         return (f'for {asked} the sensor is read out at {best.width}x{best.height}, and the picture enlarged; a lower '
                 'framerate, or a smaller resolution, shows true pixels')
     if best.view < SAME_VIEW * full.view:
+        remedy = (f"camera_controls={{'sensor_mode': {full.size}}} shows all of it" if full.rate >= rate else
+                  f'all of it can be seen at up to {full.rate:.4g} Hz')
         return (f'for {asked} the sensor is read out in its mode {best.width}x{best.height}, which shows only '
-                f'{100 * best.view / full.view:.0f} % of its field of view; its mode {full} shows all of it: '
-                f"camera_controls={{'sensor_mode': {full.size}}} takes that")
+                f'{100 * best.view / full.view:.0f} % of its field of view; {remedy}')
     return ''
 
 

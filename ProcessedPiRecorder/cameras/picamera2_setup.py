@@ -53,6 +53,7 @@ class SetUp:
         self._picam2, self._libcamera = session.picam2, session.stack.libcamera
         self._name = str(session.camera)
         self._warnings: List[Tuple[str, str]] = []
+        self._modes: List[SensorMode] = []
 
     def run(self) -> Granted:
         """Takes about warm_up_s, and a second or two more on a Pi. Raises CameraError and its kinds."""
@@ -86,7 +87,7 @@ class SetUp:
 
     def _sensor_mode(self, asked: Asked, size: Size) -> Optional[SensorMode]:
         """None where the camera has no modes to choose from (webcams)."""
-        modes = self._sensor_modes()
+        modes = self._modes = self._sensor_modes()
         if not modes:
             if asked.sensor_mode:
                 raise CameraFormatError(f'{self._name} has no sensor modes to choose from; leave sensor_mode out')
@@ -258,10 +259,10 @@ class SetUp:
             'at_start': {name: plain(self.metadata[name]) for name in FACTS if name in self.metadata}}
 
     def _field_of_view(self) -> Optional[List[float]]:
-        """(x, y, width, height) of what the frames show, as fractions of the sensor mode's field of view."""
-        shown, limits = self.metadata.get('ScalerCrop'), self._picam2.camera_controls.get('ScalerCrop')
-        if not shown or not limits or not all(limits[1][2:]):
+        """(x, y, width, height) of what the frames show, as fractions of the widest that the sensor can show."""
+        shown = self.metadata.get('ScalerCrop')
+        if not shown or not self._modes:
             return None
-        left, top, width, height = limits[1]
+        left, top, width, height = max(self._modes, key=lambda mode: mode.view).box
         return [round(value, 4) for value in ((shown[0] - left) / width, (shown[1] - top) / height,
                                               shown[2] / width, shown[3] / height)]
