@@ -270,10 +270,10 @@ class PicameraPair(Picamera):
         return numbers[0]               # free-running: the numbers of the other are its own
 
     def stalling(self) -> Optional[Camera]:
-        return None
+        return StereoPair(Failing(self.hardware.stall), PicameraCamera(1))       # one eye is enough
 
     def breaking(self) -> Optional[Camera]:
-        return None
+        return StereoPair(Failing(self.hardware.unplug), PicameraCamera(1))
 
     def discarded(self) -> Optional[int]:
         return None
