@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
 from typing import Any, Dict, List, Mapping, Optional
 
 from ..cameras.base import Granted
 from ..report import Loss, Report
 from .histogram import DurationHistogram
+from .stamps import utc_text
 
 __all__ = ['Ledger']
 
@@ -129,7 +129,4 @@ class Ledger:
         return round((self.last_ns - self.first_ns) / 1e9 + frame_s, 6)
 
     def _started(self) -> str:
-        if self.first_ns is None:
-            return ''
-        moment = datetime.datetime.fromtimestamp(self.first_ns / 1e9, datetime.timezone.utc)
-        return moment.isoformat(timespec='milliseconds').replace('+00:00', 'Z')
+        return '' if self.first_ns is None else utc_text(self.first_ns)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
 import math
-import time
 from collections import deque
 from typing import Deque, List, Mapping, Optional, Tuple
 
@@ -22,7 +22,9 @@ def utc_text(time_ns: int) -> str:
     UTC rather than local time: it has no summer time, so no hour comes twice, and it is what the file stores.
     """
     seconds, rest = divmod(time_ns, 10**9)
-    return time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds)) + f'.{rest // 10**6:03d}Z'
+    # Not time.gmtime(): on 32 bits it knows no time after January 2038, and a Pi without a clock may believe anything.
+    moment = datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=seconds)
+    return f'{moment:%Y-%m-%dT%H:%M:%S}.{rest // 10**6:03d}Z'
 
 
 class Stamper:
