@@ -107,6 +107,7 @@ def test_complete_frame_for_frame(patient_sim: Simulation, tmp_path: Path, setti
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)      # reading thousands of frames back takes longer than recording them
 @pytest.mark.parametrize('settings', CASES)
 def test_complete_frame_for_frame_for_half_a_minute(patient_sim: Simulation, tmp_path: Path, settings: Any) -> None:
     record_for(tmp_path / 'trial.tif', patient_sim, 30, **settings)

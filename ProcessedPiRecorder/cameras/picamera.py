@@ -198,8 +198,8 @@ class PicameraCamera(Camera):
             self._frames.wait(1 / rate)
         stamps = list(self._frames.arrivals)
         if not stamps:
-            raise CameraNotFoundError(f'{self._title} is there but sends no picture; check its ribbon cable, at both '
-                                      'ends and with the power off')
+            raise CameraError(f'{self._title} is there but sends no picture; check its ribbon cable, at both ends and '
+                              'with the power off')
         # The first frames after a start may come irregularly.
         period = period_us(stamps[len(stamps) // 3:])
         if period is None:
