@@ -38,6 +38,15 @@ def _is_whole(value: Any) -> bool:
 FLAG = _Control('True or False', lambda value: isinstance(value, bool))
 
 
+def _plain(value: Any) -> Any:
+    """Without numpy's numbers, which neither ctypes nor JSON knows."""
+    if isinstance(value, (tuple, list)):
+        return tuple(map(_plain, value))
+    if isinstance(value, (bool, str)):
+        return value
+    return int(value) if _is_whole(value) else float(value)
+
+
 def _one_of(*names: str) -> _Control:
     return _Control('one of ' + ', '.join(map(repr, names)), lambda value: isinstance(value, str) and value in names)
 
@@ -64,7 +73,8 @@ NATIVE: Dict[str, _Control] = {
     'video_stabilization': FLAG,
     'image_effect': _Control('the name of one of PiCamera.IMAGE_EFFECTS, such as \'negative\'',
                              lambda value: isinstance(value, str)),
-    'image_effect_params': _Control('a number, or several, as that image_effect needs them', lambda value: True),
+    'image_effect_params': _Control('a number, or several, as that image_effect needs them', lambda value: all(
+        isinstance(one, numbers.Real) for one in (value if isinstance(value, (tuple, list)) else [value]))),
     'color_effects': _Control('(u, v), whole numbers from 0 to 255; (128, 128) is black and white', _colors),
 }
 
@@ -101,7 +111,7 @@ def wishes(controls: Mapping[str, Any], rate: float, stereo: bool, camera: str) 
     for name, value in native.items():
         if not NATIVE[name].suits(value):
             raise _refused(name, value, camera, NATIVE[name].allowed)
-        native[name] = int(value) if _is_whole(value) else value      # numpy's whole numbers too
+        native[name] = _plain(value)
     asked = {**common.given(), **native, **({'freeze': True} if frozen else {})}
     _check_together(asked, camera)
     if common.exposure_us and common.exposure_us > 1e6 / rate:
