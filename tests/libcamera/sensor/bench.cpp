@@ -47,8 +47,6 @@ bool Faults::disconnects(int64_t frame) const
 Bench::Bench(unsigned int camera)
 	: camera_(camera)
 {
-	if (const char *directory = getenv("PPR_SENSOR_DIR"))
-		directory_ = directory;
 }
 
 Bench::~Bench()
@@ -62,8 +60,12 @@ std::string Bench::path(const char *suffix) const
 	return directory_ + "/camera" + std::to_string(camera_) + suffix;
 }
 
+/* The folder is asked for anew each time: one process may use a camera for several tests. */
 bool Bench::lock()
 {
+	const char *directory = getenv("PPR_SENSOR_DIR");
+	directory_ = directory ? directory : "";
+	readAt_ = -1;
 	if (directory_.empty())
 		return true;
 	lock_ = ::open(path(".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);

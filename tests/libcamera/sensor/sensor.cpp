@@ -368,9 +368,10 @@ private:
 	void arm();
 
 	static std::array<bool, kMaxCameras> taken_;
+	/* libcamera wants someone else to own them, too: a device enumerator would. */
+	static std::array<std::shared_ptr<MediaDevice>, kMaxCameras> media_;
 
 	std::unique_ptr<Bench> bench_;
-	std::shared_ptr<MediaDevice> media_;
 	Camera *camera_ = nullptr;
 	Timer clock_;
 	Frame frame_;
@@ -383,6 +384,7 @@ private:
 };
 
 std::array<bool, kMaxCameras> SimulatedSensor::taken_{};
+std::array<std::shared_ptr<MediaDevice>, kMaxCameras> SimulatedSensor::media_{};
 
 SimulatedSensor::SimulatedSensor(CameraManager *manager)
 	: PipelineHandler(manager),
@@ -409,8 +411,8 @@ bool SimulatedSensor::match([[maybe_unused]] DeviceEnumerator *enumerator)
 	number_ = free - taken_.begin();
 	bench_ = std::make_unique<Bench>(number_);
 	/* Never opened; its signal is libcamera's own way of telling that a camera was unplugged. */
-	media_ = std::make_shared<MediaDevice>("/dev/simulated" + std::to_string(number_));
-	hotplugMediaDevice(media_);
+	media_[number_] = std::make_shared<MediaDevice>("/dev/simulated" + std::to_string(number_));
+	hotplugMediaDevice(media_[number_]);
 
 	auto cameraData = std::make_unique<SimulatedCamera>(this, number_);
 	std::set<Stream *> streams;
@@ -650,7 +652,7 @@ void SimulatedSensor::unplug()
 	bench_->write("unplugged");
 	/* The camera may drop its last reference to this handler in the signal. */
 	auto self = shared_from_this();
-	media_->disconnected.emit();
+	media_[number_]->disconnected.emit();
 }
 
 REGISTER_PIPELINE_HANDLER(SimulatedSensor, "virtual")
