@@ -53,6 +53,13 @@ def test_slots_never_overlap(height: int, width: int, gray: bool, slots: int, ou
     ring.close()
 
 
+def test_a_32_bit_process_refuses_a_ring_beyond_its_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ring_module, '_meminfo_available', lambda: 8 * 10**9)
+    monkeypatch.setattr(ring_module.sys, 'maxsize', 2**31 - 1)
+    with pytest.raises(errors.RingError, match='needs 2489 MB, free memory is [0-9]+ MB; pass a smaller'):
+        Ring.create(RingLayout((1080, 1920, 3), 400, 0, 0))
+
+
 def test_the_default_ring_is_two_seconds_within_a_quarter_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(tif_path=Path('a.tif'), display=False)
     monkeypatch.setattr(ring_module, 'available_memory', lambda: 10**9)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import enum
 import mmap
 import os
+import sys
 from pathlib import Path
 from typing import List, NamedTuple, Optional, Tuple
 
@@ -153,8 +154,13 @@ def plan_ring(settings: Settings, shape: Tuple[int, ...], framerate: Optional[fl
 
 
 def available_memory() -> Optional[int]:
-    """Bytes that can still be had: MemAvailable, or less where a control group sets a limit. None if unknown."""
-    found = [value for value in (_meminfo_available(), _cgroup_v2_free(), _cgroup_v1_free()) if value is not None]
+    """Bytes that can still be had: MemAvailable, or less where a control group sets a limit. None if unknown.
+
+    In a 32-bit process never more than 2 GB, whatever the machine has: no mapping can be larger.
+    """
+    address_space = sys.maxsize if sys.maxsize < 2**32 else None
+    limits = (_meminfo_available(), _cgroup_v2_free(), _cgroup_v1_free(), address_space)
+    found = [value for value in limits if value is not None]
     return min(found) if found else None
 
 
