@@ -4,7 +4,6 @@
 #
 # usage: arm-tests.sh [pytest option, tests/file.py ...]      default: the files named in $TESTS below
 #        ARM=armhf arm-tests.sh          32 bits, with Debian's own numpy and OpenCV
-#        MECHANISM=proot arm-tests.sh    with proot, even where binfmt_misc would do
 #
 # It shows what differs between processors: sizes, alignments, byte counts, wheels, missing system calls. It does not
 # show their weaker memory order (the emulator runs on this machine's), their speed, or their pages of 16 KiB.
@@ -14,7 +13,6 @@ set -eu
 
 SUITE=bookworm
 ARM=${ARM:-arm64}
-MECHANISM=${MECHANISM:-}
 repo=$(cd "$(dirname "$0")/.." && pwd)
 cache=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/ppr
 
@@ -149,43 +147,42 @@ own='--user --map-root-user'
 can() { # shellcheck disable=SC2086
     unshare $private "$@" >/dev/null 2>&1; }
 
-if [ -z "$MECHANISM" ]; then
-    if chroot "$root" /bin/true 2>/dev/null && can true; then
-        MECHANISM=ready
-    # shellcheck disable=SC2086
-    elif can $own sh -c "mount -t proc proc '$root/proc' && mount -t binfmt_misc none '$root/proc/sys/fs/binfmt_misc'"; then
-        MECHANISM=namespace
-    else
-        MECHANISM=proot
-    fi
+if chroot "$root" /bin/true 2>/dev/null && can true; then
+    mechanism="this machine's own means"
+# shellcheck disable=SC2086
+elif can $own sh -c "mount -t proc proc '$root/proc' && mount -t binfmt_misc none '$root/proc/sys/fs/binfmt_misc'"; then
+    mechanism="$(basename "$emulator"), in a name space of its own"
+    private="$own $private"
+    export PPR_ARM_REGISTER="$register"
+else
+    # proot would need neither, but under it children die that live everywhere else.
+    skip "this machine does not run programs for $ARM, and cannot be taught for one run: that needs a kernel from 6.7 on \
+with binfmt_misc, and the right to mount; or install qemu-user-static where binfmt_misc is mounted (qemu-user-binfmt)"
 fi
 
 inside() { # command ...: in the foreign root, its /tmp being $work; for subshells
-    case $MECHANISM in
-        # shellcheck disable=SC2086
-        ready) exec env PPR_ARM_INSIDE=1 unshare $private sh "$repo/scripts/arm-tests.sh" "$root" "$work" "$@" ;;
-        # shellcheck disable=SC2086
-        namespace) exec env PPR_ARM_INSIDE=1 PPR_ARM_REGISTER="$register" \
-            unshare $own $private sh "$repo/scripts/arm-tests.sh" "$root" "$work" "$@" ;;
-        proot) exec proot -q "$emulator" -r "$root" -b /proc -b /sys -b /dev -b "$work:/tmp" "$@" ;;
-        *) die "MECHANISM=$MECHANISM is unknown; use ready, namespace or proot" ;;
-    esac
+    # shellcheck disable=SC2086
+    exec env PPR_ARM_INSIDE=1 unshare $private sh "$repo/scripts/arm-tests.sh" "$root" "$work" "$@"
 }
-[ "$MECHANISM" != proot ] || need proot proot
 foreign=$(inside /usr/bin/env -i PATH=/usr/bin:/bin LANG=C.UTF-8 python3 -c \
     'import platform, subprocess, sys
 print(subprocess.check_output([sys.executable, "-c", "import platform; print(platform.machine())"], text=True))' 2>"$work/log") || {
     cat "$work/log" >&2
-    skip "no way to run programs for $ARM was found here (kernels from 6.7 on have binfmt_misc in name spaces; \
-qemu-user-binfmt or proot do it elsewhere)"
+    die "programs for $ARM do not run here, with $mechanism"
 }
 
 # --- The tests -------------------------------------------------------------------------------------------------------
+# What asks for a machine that keeps up with a camera, or with its own disk, says nothing on an emulated one.
+UNFAIR='test_callback_lanes.py::test_a_slow_callback_never_costs_a_frame_of_a_camera_that_does_not_wait
+        test_callback_lanes.py::test_a_hundred_thousand_results_with_the_script_blocked
+        test_bigtiff_crash.py::test_the_tape_is_a_real_recording'
 case "$*" in
     *tests/*) ;;
-    *) for test in $TESTS; do set -- "$@" "tests/$test.py"; done ;;
+    *)
+        for test in $TESTS; do set -- "$@" "tests/$test.py"; done
+        for test in $UNFAIR; do set -- "$@" --deselect "tests/$test"; done ;;
 esac
-say "the last commit on $foreign (emulated: $MECHANISM) ..."
+say "the last commit on $foreign (by $mechanism) ..."
 started=$(date +%s)
 status=0
 # shellcheck disable=SC2016  # for the shell inside
