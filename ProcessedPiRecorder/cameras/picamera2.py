@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import CameraError, CameraFormatError, CameraNotFoundError, RecorderError
 from .base import Camera, CameraListing, CameraRequest, FrameSink, Granted, Stamp
-from .picamera2_formats import sensor_modes
+from .picamera2_formats import PixelCopy, sensor_modes
 from .picamera2_session import Metadata, Session
 from .picamera2_setup import SetUp
 from .picamera2_system import Found, Stack, find, found, load, open_camera, plain
@@ -58,7 +58,7 @@ class Picamera2Camera(Camera):
                                       'them)')
         self.number = int(number)
         self._session: Optional[Session] = None
-        self._set_up: Optional[SetUp] = None
+        self._copy: Optional[PixelCopy] = None
         self._clock: Optional[int] = None
         self._fresh_ns: Optional[int] = None
         self._delivered = 0
@@ -77,12 +77,12 @@ class Picamera2Camera(Camera):
         stack = load()
         self._session = Session(stack, find(stack, self.number))
         try:
-            self._set_up = SetUp(self._session, request)
-            granted = self._set_up.run()
+            set_up = SetUp(self._session, request)
+            granted = set_up.run()
         except BaseException:
             self.close()
             raise
-        self._clock = CLOCKS.get(granted.clock_base)
+        self._copy, self._clock = set_up.copy, CLOCKS.get(granted.clock_base)
         return granted
 
     def start(self) -> None:
@@ -93,18 +93,18 @@ class Picamera2Camera(Camera):
         self._fresh_ns = None if self._clock is None else time.clock_gettime_ns(self._clock)
 
     def read(self, out: np.ndarray) -> Optional[Stamp]:
-        session, set_up = self._opened()
+        session, copy = self._opened()
         while not session.closed:
             if self._wait(session):
-                return self._take(session, set_up, out)
+                return self._take(session, copy, out)
         return None
 
     def stream(self, sink: FrameSink) -> None:
-        session, set_up = self._opened()
+        session, copy = self._opened()
         sink.when_stopping(session.wake)
         while not (sink.stopping or session.closed):
             if self._wait(session):
-                stamp = self._take(session, set_up, sink.slot())
+                stamp = self._take(session, copy, sink.slot())
                 if stamp is not None:
                     sink.commit(stamp)
 
@@ -118,10 +118,10 @@ class Picamera2Camera(Camera):
         last = {ours: plain(self._last[name]) for name, ours in FINALLY.items() if name in self._last}
         return {'delivered': self._delivered, **last}
 
-    def _opened(self) -> Tuple[Session, SetUp]:
-        if self._session is None or self._set_up is None:
+    def _opened(self) -> Tuple[Session, PixelCopy]:
+        if self._session is None or self._copy is None:
             raise CameraError('read() before open(): open the camera first')
-        return self._session, self._set_up
+        return self._session, self._copy
 
     def _wait(self, session: Session) -> bool:
         """Wait for a frame of this recording, for a while."""
@@ -134,8 +134,8 @@ class Picamera2Camera(Camera):
             self._fresh_ns = None
         return True
 
-    def _take(self, session: Session, set_up: SetUp, out: np.ndarray) -> Optional[Stamp]:
-        metadata = session.take(set_up.copy, out)
+    def _take(self, session: Session, copy: PixelCopy, out: np.ndarray) -> Optional[Stamp]:
+        metadata = session.take(copy, out)
         if metadata is None:
             return None
         self._last = metadata

@@ -69,7 +69,8 @@ def read_own(controls: Mapping[str, Any], camera: str) -> Asked:
     return Asked(int(values['buffer_count']), float(values['warm_up_s']), mode, freeze is not False)
 
 
-def plan(controls: Mapping[str, Any], offered: Mapping[str, Any], camera: str, enums: Any = None) -> Plan:
+def plan(controls: Mapping[str, Any], offered: Mapping[str, Any], camera: str, enums: Any = None,
+         ranges: bool = True) -> Plan:
     """What to tell libcamera, from what the user asked.
 
     Args:
@@ -77,6 +78,7 @@ def plan(controls: Mapping[str, Any], offered: Mapping[str, Any], camera: str, e
         offered: ``Picamera2.camera_controls``: name -> (least, most, default).
         camera: what to call it in messages.
         enums: the module ``libcamera.controls``, whose enumerations may be given by their values' names.
+        ranges: whether ``offered`` is already that of the sensor mode to be used, so that values can be checked.
 
     Raises CameraFormatError for what is unknown, unsupported, out of range, or asked twice.
     """
@@ -87,7 +89,8 @@ def plan(controls: Mapping[str, Any], offered: Mapping[str, Any], camera: str, e
     _refuse_what_is_not_there(common, offered, camera, supported)
     for name, value in native.items():
         native[name] = _native_value(name, value, camera, enums)
-        _require_range(name, native[name], offered[name], camera)
+        if ranges:
+            _require_range(name, native[name], offered[name], camera)
     for name, value in common.given().items():
         target = NATIVE.get(name)
         if target is None:
@@ -95,8 +98,9 @@ def plan(controls: Mapping[str, Any], offered: Mapping[str, Any], camera: str, e
         if target in native:
             raise CameraFormatError(f'{name} and {target} are the same control of {camera}; give one of them')
         if name != 'roi':
-            _require_range(name, value, offered[target], camera)
             native[target] = value
+            if ranges:
+                _require_range(name, value, offered[target], camera)
     _fix_automatics(native, offered)
     turned = common.rotation == 180
     return Plan(common, native, bool(common.hflip) != turned, bool(common.vflip) != turned)

@@ -172,17 +172,19 @@ def choose_mode(modes: Sequence[SensorMode], size: Size, rate: float, camera: st
 
 
 def _mode_warning(best: SensorMode, covers: bool, modes: Sequence[SensorMode], size: Size, rate: float) -> str:
+    told = []
     full = max(modes, key=lambda mode: (mode.view, mode.rate))
-    asked = f'{size[0]}x{size[1]} at {rate:g} Hz'
-    if not covers:
-        return (f'for {asked} the sensor is read out at {best.width}x{best.height}, and the picture enlarged; a lower '
-                'framerate, or a smaller resolution, shows true pixels')
     if best.view < SAME_VIEW * full.view:
         remedy = (f"camera_controls={{'sensor_mode': {full.size}}} shows all of it" if full.rate >= rate else
                   f'all of it can be seen at up to {full.rate:.4g} Hz')
-        return (f'for {asked} the sensor is read out in its mode {best.width}x{best.height}, which shows only '
-                f'{100 * best.view / full.view:.0f} % of its field of view; {remedy}')
-    return ''
+        told.append(f'shows only {100 * best.view / full.view:.0f} % of its field of view ({remedy})')
+    if not covers:
+        told.append('has fewer pixels than that, so that pictures are enlarged (a smaller resolution, or a lower '
+                    'framerate, gives true pixels)')
+    if not told:
+        return ''
+    return (f'for {size[0]}x{size[1]} at {rate:g} Hz the sensor is read out in its mode {best.width}x{best.height}, '
+            f'which {", and ".join(told)}')
 
 
 def even(size: Size) -> Size:

@@ -15,13 +15,14 @@ its errors to itself; the reading thread runs the loop.
 
 from __future__ import annotations
 
+import gc
 import logging
 import select
 import socket
 import threading
 import time
 from collections import deque
-from typing import Any, Callable, Deque, Dict, Optional
+from typing import Any, Callable, ClassVar, Deque, Dict, Optional, Set
 
 import numpy as np
 
@@ -45,11 +46,17 @@ class Session:
     One thread reads; ``close`` may come from another. Raises CameraError for whatever picamera2 raises.
     """
 
+    _open_here: ClassVar[Set[str]] = set()       # ids of the cameras that are open in this process
+
     def __init__(self, stack: Stack, camera: Found) -> None:
+        if camera.id in self._open_here:
+            raise CameraError(f'{camera} is in use by this very recorder; two cameras are needed for a pair')
         self.stack, self.camera = stack, camera
         self.picam2 = open_camera(stack, camera)
+        self._open_here.add(camera.id)
         self.closed = False
         self._ready: Deque[Any] = deque()
+        self._broken: Optional[BaseException] = None
         # Buffers must not be unmapped while they are copied.
         self._busy = threading.Lock()
         self._wake_in, self._wake_out = socket.socketpair()
@@ -74,7 +81,7 @@ class Session:
             if self.closed:
                 return False
             if not self._ready:
-                self._turn(timeout_s)
+                self._turn_guarded(timeout_s)
             if self._ready:
                 self._last_s = time.monotonic()
             elif time.monotonic() - self._last_s >= SILENCE_S:
@@ -105,7 +112,7 @@ class Session:
                         copy(mapped.array, out)
                 metadata: Metadata = request.get_metadata()
             finally:
-                request.release()
+                self._give_back(request)
             return metadata
 
     def drain(self) -> None:
@@ -127,6 +134,10 @@ class Session:
                 self._ready.popleft().release()
             self.picam2.pre_callback = None
             self.picam2.close()
+            # picamera2's objects refer to each other in circles, and each holds a descriptor until it is collected.
+            self.picam2 = None
+            gc.collect()
+            self._open_here.discard(self.camera.id)
         finally:
             self._wake_in.close()
             self._wake_out.close()
@@ -134,6 +145,21 @@ class Session:
 
     def render_request(self, request: Any) -> None:
         """What picamera2 asks of a display; there is none."""
+
+    def _give_back(self, request: Any) -> None:
+        try:
+            request.release()
+        except Exception as error:     # the frame is whole; what has happened since is told where the next is awaited
+            self._broken = error
+
+    def _turn_guarded(self, timeout_s: float) -> None:
+        try:
+            if self._broken is not None:
+                raise self._broken
+            self._turn(timeout_s)
+        except Exception as error:
+            self._require_it_is_there(error)
+            raise explain(error, self.camera, 'read') from error
 
     def _turn(self, timeout_s: float) -> None:
         """Once round the event loop."""
@@ -150,11 +176,16 @@ class Session:
 
     def _ask_why_it_is_silent(self) -> None:
         self._last_s = time.monotonic()
-        # Both are known only this way: a camera that is gone completes its requests as cancelled, which picamera2
+        # Both may be known only this way: a camera that is gone completes its requests as cancelled, which picamera2
         # drops; and an error in its thread is printed there, and no more comes.
-        if self.camera.id not in [one.id for one in self.picam2.camera_manager.cameras]:
-            raise CameraError(f'{self.camera} has gone: it was unplugged, or its driver gave up (`dmesg` may tell)')
+        self._require_it_is_there()
         thread = getattr(getattr(self.picam2, '_cm', None), 'thread', None)
         if thread is not None and not thread.is_alive():
             raise CameraError(f'{self.camera} is silent because picamera2\'s own thread has died of an error, which it '
                               'printed above')
+
+    def _require_it_is_there(self, cause: Optional[BaseException] = None) -> None:
+        gone = self.camera.id not in [one.id for one in self.picam2.camera_manager.cameras]
+        if gone or (cause is not None and 'No such device' in str(cause)):
+            raise CameraError(f'{self.camera} has gone: it was unplugged, or its driver gave up (`dmesg` may tell)') \
+                from cause

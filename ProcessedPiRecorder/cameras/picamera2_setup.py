@@ -59,10 +59,13 @@ class SetUp:
         """Takes about warm_up_s, and a second or two more on a Pi. Raises CameraError and its kinds."""
         asked = read_own(self._request.controls, self._name)
         size = self._asked_size()
-        mode = self._sensor_mode(asked, size)
-        controls = self._plan()
+        controls = self._plan(ranges=False)
+        own_durations = controls.native.get('FrameDurationLimits')
+        if own_durations is not None:
+            _require_durations(own_durations, self._request.framerate, self._name)
+        mode = self._sensor_mode(asked, size, controls)
         frame_size, size = self._configure(asked, controls, mode, size)
-        controls = self._plan()                  # the ranges of some controls depend on the sensor mode
+        controls = self._plan()                  # some have ranges that depend on the sensor mode
         duration_us = self._frame_duration(controls)
         self._tell_controls(controls, duration_us, frame_size)
         self._session.start()
@@ -85,7 +88,7 @@ class SetUp:
                                    f'{size[0]}x{size[1]}'))
         return size
 
-    def _sensor_mode(self, asked: Asked, size: Size) -> Optional[SensorMode]:
+    def _sensor_mode(self, asked: Asked, size: Size, controls: Plan) -> Optional[SensorMode]:
         """None where the camera has no modes to choose from (webcams)."""
         modes = self._modes = self._sensor_modes()
         if not modes:
@@ -102,8 +105,10 @@ class SetUp:
                 raise CameraFormatError(f'{self._name} has no sensor mode {asked.sensor_mode}; it has '
                                         f'{", ".join(dict.fromkeys(map(str, modes)))}')
             return max(named, key=lambda mode: mode.bit_depth)
-        # No rate was asked: ours is only a wish.
-        rate = self._request.framerate or min(DEFAULT_RATE, max(mode.rate for mode in modes))
+        own = controls.native.get('FrameDurationLimits')
+        # When no rate was asked, ours is only a wish.
+        rate = self._request.framerate or (1e6 / max(1, own[0]) if own else
+                                           min(DEFAULT_RATE, max(mode.rate for mode in modes)))
         mode, warning = choose_mode(modes, size, rate, self._name)
         if warning:
             self._warnings.append(('AutomaticChoiceWarning', warning))
@@ -174,18 +179,13 @@ class SetUp:
 
     # -- controls and rate
 
-    def _plan(self) -> Plan:
-        return plan(self._request.controls, self._picam2.camera_controls, self._name, self._libcamera.controls)
+    def _plan(self, ranges: bool = True) -> Plan:
+        return plan(self._request.controls, self._picam2.camera_controls, self._name, self._libcamera.controls, ranges)
 
     def _frame_duration(self, controls: Plan) -> Optional[int]:
         """The fixed frame duration to ask for, µs; None where it is not ours to set."""
         limits = self._picam2.camera_controls.get('FrameDurationLimits')
-        own = controls.native.get('FrameDurationLimits')
-        if own is not None:
-            if self._request.framerate:
-                raise CameraFormatError('framerate and FrameDurationLimits are the same; give one of them')
-            return None
-        if limits is None:
+        if 'FrameDurationLimits' in controls.native or limits is None:
             return None
         rate = self._request.framerate or DEFAULT_RATE
         duration = frame_duration_us(rate, limits, self._name, exact=bool(self._request.framerate))
@@ -266,3 +266,13 @@ class SetUp:
         left, top, width, height = max(self._modes, key=lambda mode: mode.view).box
         return [round(value, 4) for value in ((shown[0] - left) / width, (shown[1] - top) / height,
                                               shown[2] / width, shown[3] / height)]
+
+
+def _require_durations(durations: Any, framerate: float, camera: str) -> None:
+    if framerate:
+        raise CameraFormatError('framerate and FrameDurationLimits are the same; give one of them')
+    good = isinstance(durations, (tuple, list)) and len(durations) == 2 \
+        and all(isinstance(one, int) and one > 0 for one in durations)
+    if not good:
+        raise CameraFormatError(f'control FrameDurationLimits={durations!r} does not suit {camera}; use (shortest, '
+                                'longest) in µs, such as (25000, 40000)')
