@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import textwrap
 from collections import Counter
@@ -29,6 +30,7 @@ WORDS = {PASS: '[green]pass[/]', WARN: '[bold yellow]WARN[/]', FAIL: '[bold red]
          BY_HAND: '[cyan]by hand[/]'}
 SUMMARY = {PASS: 'passed', WARN: 'passed with a warning', FAIL: 'failed', SKIPPED: 'skipped', BY_HAND: 'left for you'}
 INTERRUPTED = 130
+MAX_LOG_LINES = 200
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Ending:
     context: Context
     kept: Optional[Path]
     interrupted: bool
+    log: List[str]
 
     @property
     def exit_code(self) -> int:
@@ -61,9 +64,10 @@ def run_selftest(settings: Mapping[str, Any], *, questions: bool, as_json: bool)
     except RecorderError as error:
         raise BadUsage(str(error)) from error
     results: List[Result] = []
+    log = _Log()
     try:
         _refuse_nonsense(context)
-        with _Screen(context, questions and not as_json, as_json) as screen:
+        with log, _Screen(context, questions and not as_json, as_json) as screen:
             for result in run_checks(context, screen.begin):
                 results.append(result)
                 screen.show(result)
@@ -72,7 +76,7 @@ def run_selftest(settings: Mapping[str, Any], *, questions: bool, as_json: bool)
         interrupted = True
     finally:
         kept = tidy(context.folder, results)
-    ending = Ending(results, context, kept, interrupted)
+    ending = Ending(results, context, kept, interrupted, log.lines)
     if as_json:
         print(json.dumps(_as_dict(ending, settings), indent=2, default=str))
     else:
@@ -102,6 +106,25 @@ def print_checklist(as_json: bool) -> None:
         table.add_row(f'  {check.name}', escape(check.why))
     console.print(table)
     _print_by_hand(console)
+
+
+class _Log(logging.Handler):
+    """Keeps what is logged, for --json: the results are not to be interspersed with it."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: List[str] = []
+
+    def __enter__(self) -> '_Log':
+        logging.getLogger().addHandler(self)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        logging.getLogger().removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if len(self.lines) < MAX_LOG_LINES:
+            self.lines.append(self.format(record))
 
 
 class _Screen:
@@ -219,4 +242,4 @@ def _as_dict(ending: Ending, settings: Mapping[str, Any]) -> Dict[str, Any]:
         'summary': {result: counts[result] for result in WORDS},
         'checks': [{'name': result.check.name, 'why': result.check.why, **asdict(result.finding)}
                    for result in ending.results],
-        'by_hand': _by_hand(), 'kept': None if ending.kept is None else str(ending.kept)}
+        'log': ending.log, 'by_hand': _by_hand(), 'kept': None if ending.kept is None else str(ending.kept)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections import Counter
 from typing import Any, Optional, Tuple
@@ -27,9 +28,11 @@ DISK_SHARE = 0.7
 #: Two quartz clocks differ by some 50 ppm. Over some seconds less than this cannot be told from late arrivals.
 DRIFT_PPM = 1000.0
 DRIFT_MS = 5.0
+ROUGH_S = 30.0
 #: A frame arrives when it has been exposed and read out: one or two periods after it began.
 LATEST_PERIODS, LATEST_MS = 10, 1000.0
 EARLIEST_MS = -2.0
+SHOWN_CHARACTERS = 160
 
 
 # ---------------------------------------------------------------- the machine
@@ -49,7 +52,8 @@ def machine_facts(context: Context) -> Finding:
     judge.note(f'Python {facts["python"]}, {", ".join(here)}')
     judge.note(', '.join(filter(None, [
         f'{facts["cores"]} cores (governor {facts["governor"]})', f'{heat:.0f} °C' if heat is not None else '',
-        f'{facts["memory_available_mb"]} of {facts["memory_mb"]} MB memory free', machine.cma(facts)])))
+        f'{facts["memory_available_mb"]} of {facts["memory_mb"]} MB memory free' if facts['memory_mb'] else '',
+        machine.cma(facts)])))
     return judge.finding()
 
 
@@ -233,7 +237,8 @@ def clock(context: Context) -> Finding:
     else:
         judge.note(f'the clock is the camera\'s own, tied to the first arrival; delays spread over '
                    f'{slow - quickest:.1f} ms')
-    judge.note(f'drift {drift_ppm:+.0f} ± {uncertain_ppm:.0f} ppm ({moved_ms:+.2f} ms in {span_s:.1f} s)')
+    rough = '' if span_s >= ROUGH_S else '; roughly, for --seconds 60 tells it better'
+    judge.note(f'drift {drift_ppm:+.0f} ± {uncertain_ppm:.0f} ppm ({moved_ms:+.2f} ms in {span_s:.1f} s{rough})')
     return judge.finding()
 
 
@@ -243,10 +248,12 @@ def _drift(delays_ms: np.ndarray, host_ns: np.ndarray) -> Tuple[float, float, fl
     The quickest arrivals were held up by nothing, so they show the two clocks and not the machine's load.
     """
     third = len(delays_ms) // 3
-    first, last = delays_ms[:third], delays_ms[-third:]
-    at = int(np.argmin(first)), len(delays_ms) - third + int(np.argmin(last))
-    uncertain = max(float(np.percentile(part, 10) - part.min()) for part in (first, last))
-    return float(last.min() - first.min()), uncertain, float(host_ns[at[1]] - host_ns[at[0]]) / 1e9
+    starts = (0, third, len(delays_ms) - third)
+    parts = [delays_ms[start:start + third] for start in starts]
+    begin, end = (start + int(np.argmin(part)) for start, part in ((starts[0], parts[0]), (starts[2], parts[2])))
+    first, middle, last = (float(part.min()) for part in parts)
+    held_up = max(float(np.percentile(part, 10) - part.min()) for part in parts)
+    return last - first, max(held_up, abs(middle - (first + last) / 2)), float(host_ns[end] - host_ns[begin]) / 1e9
 
 
 def _is_tied(take: Take) -> bool:
@@ -287,7 +294,8 @@ def busy(context: Context) -> Finding:
                   'the first recording ended when the second one was tried')
     judge.require(report is not None and report.complete != 'no',
                   f'the first recording was harmed: {"; ".join(report.reasons) if report else "it left no report"}')
-    judge.note(f'refused after {took:.1f} s: {refusal}')
+    told = textwrap.shorten(str(refusal), SHOWN_CHARACTERS, placeholder=' …')
+    judge.note(f'refused after {took:.1f} s: {told}')
     return judge.finding()
 
 

@@ -21,7 +21,8 @@ GAIN = 2.0                # fixed, or the automatic would make up for the exposu
 FIXING = ('exposure_us', 'gain', 'iso', 'freeze', 'exposure_mode')     # what would speak against that
 #: Gray levels.
 DARK, VISIBLE, STRUCTURE = 25.0, 3.0, 3.0
-COVERED = 5.0
+RIM = 0.1                 # of height and width
+COVERED = 0.7             # of a half's brightness is left, at most, when its lens is covered
 ALIKE = 0.02              # correlations closer than this do not tell left from right
 
 
@@ -47,6 +48,7 @@ def mirror(context: Context) -> Finding:
                        for number, flip in enumerate((False, True)))
     if context.stereo:
         plain, mirrored = left(plain), left(mirrored)
+    plain, mirrored = _middle(plain), _middle(mirrored)
     if min(plain.std(), mirrored.std()) < STRUCTURE:
         raise Skip('the camera sees next to nothing; point it at something')
     unchanged, flipped = _likeness(plain, mirrored), _likeness(plain[:, ::-1], mirrored)
@@ -76,6 +78,12 @@ def _is_pi(context: Context) -> bool:
 def _mean(take: Take) -> np.ndarray:
     mean: np.ndarray = np.mean(take.pictures(PICTURES), axis=0)
     return mean
+
+
+def _middle(picture: np.ndarray) -> np.ndarray:
+    """Without the rim, which lenses darken all round: that looks the same mirrored."""
+    height, width = (int(RIM * length) for length in picture.shape)
+    return picture[height:-height or None, width:-width or None]
 
 
 def _likeness(one: np.ndarray, other: np.ndarray) -> float:
@@ -108,17 +116,21 @@ def lenses(context: Context) -> Finding:
     if context.ask is None:
         raise Skip('cover one lens and see which half gets dark: ppr selftest --stereo --questions, at the camera',
                    BY_HAND)
-    judge = Judge()
+    free = _levels(context.record('lenses_free', context.brief()))
+    if min(free) < DARK:
+        raise Skip(f'it is too dark here to tell (mean levels {free[0]:.1f}, {free[1]:.1f}); give the camera light',
+                   BY_HAND)
+    judge = Judge(free=free)
     for number, side in enumerate(('LEFT', 'RIGHT')):
         if not context.ask(f'Cover the {side} lens (as seen from behind the camera) wholly.'):
             raise Skip(f'the {side} lens was not covered', BY_HAND)
-        levels = _levels(context.record(f'lenses_{number}', context.brief()))
-        covered, other = levels[number], levels[1 - number]
-        judge.figures[f'{side.lower()}_covered'] = {'left': round(levels[0], 2), 'right': round(levels[1], 2)}
-        told = f'{side} covered: left half {levels[0]:.1f}, right half {levels[1]:.1f}'
-        judge.require(covered - other < COVERED, f'the wrong half got dark, so left and right are swapped ({told})')
-        judge.require(abs(covered - other) >= COVERED, f'neither half got dark; was the lens covered, in a lit room? '
-                                                       f'({told})')
+        levels = judge.figures[f'{side.lower()}_covered'] = _levels(context.record(f'lenses_{number}', context.brief()))
+        left_share, right_share = (now / before for now, before in zip(levels, free))
+        share, other = (left_share, right_share)[::-1 if number else 1]
+        told = (f'{side} covered: left half at {100 * left_share:.0f} % of its brightness, right half at '
+                f'{100 * right_share:.0f} %')
+        judge.require(other > COVERED or share < other, f'the wrong half got dark: left and right are swapped ({told})')
+        judge.require(min(share, other) <= COVERED, f'neither half got dark: cover the lens wholly ({told})')
         judge.note(told)
     return judge.finding()
 
@@ -130,7 +142,7 @@ def _require_stereo(context: Context) -> None:
 
 def _levels(take: Take) -> Tuple[float, float]:
     mean = _mean(take)
-    return float(left(mean).mean()), float(right(mean).mean())
+    return round(float(left(mean).mean()), 2), round(float(right(mean).mean()), 2)
 
 
 def _skews_ms(take: Take) -> List[float]:
