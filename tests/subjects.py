@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
 import mmal_kit
 import numpy as np
+import picamera2_kit
 from camera_kit import SIZE, make_video, number_of
 from test_cameras_files import make_recording
 from test_cameras_live import FileWebcam, MjpegServer
@@ -17,6 +18,7 @@ from ProcessedPiRecorder.cameras import (
     Camera,
     CameraRequest,
     FrameSink,
+    Picamera2Camera,
     PicameraCamera,
     ReplayCamera,
     StereoPair,
@@ -279,6 +281,52 @@ class PicameraPair(Picamera):
         return None
 
 
+class Picamera2(Subject):
+    """The real package picamera2 over real libcamera and simulated sensors."""
+
+    size, framerate, controls = (320, 240), 30.0, {'warm_up_s': 0.2}
+    why_not = picamera2_kit.why_not()
+
+    @contextlib.contextmanager
+    def at_hand(self, folder: Path) -> Iterator[None]:
+        with picamera2_kit.bench(folder) as self.bench:
+            yield
+
+    def make(self) -> Camera:
+        return Picamera2Camera(0)
+
+    def number(self, image: np.ndarray) -> int:
+        camera, number = picamera2_kit.seen(image)
+        assert camera == 0
+        return number
+
+    def stalling(self) -> Optional[Camera]:
+        self.bench.set_faults(0, stall_from=40)
+        return self.make()
+
+    def breaking(self) -> Optional[Camera]:
+        self.bench.set_faults(0, disconnect_at=40)
+        return self.make()
+
+    def discarded(self) -> Optional[int]:
+        return len(self.bench.runs(0)[-1].fates('starved'))
+
+
+class Picamera2Pair(Picamera2):
+    stereo, size = True, (640, 240)
+
+    def make(self) -> Camera:
+        return StereoPair(Picamera2Camera(0), Picamera2Camera(1))
+
+    def number(self, image: np.ndarray) -> int:
+        eyes = picamera2_kit.seen(left(image)), picamera2_kit.seen(right(image))
+        assert [eye.camera for eye in eyes] == [0, 1]
+        return eyes[0].number           # free-running: the numbers of the other are its own
+
+    def discarded(self) -> Optional[int]:
+        return None                     # what one eye lost the other one has, unpaired
+
+
 def film(folder: Path) -> Path:
     """A film of numbered pictures; made once a folder."""
     path = folder / 'film.avi'
@@ -306,4 +354,6 @@ SUBJECTS: Dict[str, Callable[[Path], Subject]] = {
     'picamera': lambda folder: Picamera(),
     'picamera-stereo': lambda folder: PicameraStereo(),
     'picamera-pair': lambda folder: PicameraPair(),
+    'picamera2': lambda folder: Picamera2(),
+    'picamera2-pair': lambda folder: Picamera2Pair(),
 }

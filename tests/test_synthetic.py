@@ -17,6 +17,7 @@ import pytest
 from camera_kit import ListSink, run
 from hypothesis import given
 from hypothesis import strategies as st
+from recording_tools import wait_until
 
 from ProcessedPiRecorder.cameras import CameraRequest, SyntheticCamera
 from ProcessedPiRecorder.cameras.timeline import Timeline
@@ -206,7 +207,21 @@ def test_dying(option: str, code: int) -> None:
 def test_stamps_hold_what_the_loss_detection_needs(mode: str, fields: Any) -> None:
     sink = run(SyntheticCamera(pace=False, frames=2, loss_detection=mode, **SMALL))
     assert sink.granted.loss_detection == mode
-    assert tuple(value is not None for value in sink.stamps[1]) == fields
+    stamp = sink.stamps[1]
+    assert tuple(value is not None for value in (stamp.sensor_ns, stamp.duration_ns, stamp.count)) == fields
+
+
+def test_a_camera_that_is_silent_for_good_can_be_closed_whenever_it_is_read_first() -> None:
+    camera = SyntheticCamera(stall_at=1, stall_s=float('inf'), **SMALL)
+    sink = ListSink(camera.open(CameraRequest(framerate=200)))
+    camera.start()
+    time.sleep(0.1)                      # by now it has fallen silent
+    thread = threading.Thread(target=camera.stream, args=(sink,))
+    thread.start()
+    wait_until(lambda: sink.frames)
+    camera.close()
+    thread.join(10)
+    assert not thread.is_alive() and len(sink.frames) == 1
 
 
 def test_controls_override_the_constructor() -> None:

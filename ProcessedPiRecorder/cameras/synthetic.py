@@ -292,6 +292,9 @@ class _Sensor:
             return True
         return index in self._skip or bool(self._lose_every and (index + 1) % self._lose_every == 0)
 
+    def _silent_for_good(self, index: int) -> bool:
+        return self._stall is not None and math.isinf(self._stall_end) and index >= self._stall
+
     def run_until(self, now: int) -> None:
         """Let the sensor make everything that is finished by ``now`` (ns since its start)."""
         while self._next < self._limit and self._timeline.offset(self._next + 1) <= now:
@@ -308,7 +311,7 @@ class _Sensor:
         """When the next deliverable frame (or else the end) is due; None: never."""
         index: float = self._next
         while index < self._limit and self.is_lost(int(index)):
-            if index == self._stall and math.isinf(self._stall_end):
+            if self._silent_for_good(int(index)):
                 return None
             index += 1
         return self._timeline.offset(int(min(index + 1, self._limit)))
@@ -322,7 +325,7 @@ class _Sensor:
     def take(self) -> Optional[int]:
         """The next deliverable frame, for a camera that waits."""
         while self._next < self._limit and self.is_lost(self._next):
-            if math.isinf(self._stall_end) and self._next == self._stall:
+            if self._silent_for_good(self._next):
                 return None
             self._pass_lost()
         if self._next >= self._limit:

@@ -204,6 +204,6 @@ def clock_time(when: Any) -> str:
         return ''
     if isinstance(when, int):
         seconds, ns = divmod(when, 10**9)
-        moment = datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
+        moment = datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=seconds)
         return f'{moment:%Y-%m-%d %H:%M:%S}.{ns // 10**6:03d}'
     return str(when).replace('T', ' ').replace('+00:00', ' UTC').replace('Z', ' UTC')

@@ -19,7 +19,7 @@ __all__ = ['Kind', 'LinkReader', 'LinkWriter', 'Record', 'make_link']
 log = logging.getLogger(__name__)
 
 _RECORD = struct.Struct('<HHIqqqqq')
-_F_SETPIPE_SZ = 1031     # fcntl has the name only from Python 3.10 on
+_F_SETPIPE_SZ, _F_GETPIPE_SZ = 1031, 1032     # fcntl has the names only from Python 3.10 on
 _SPARE_RECORDS = 256     # losses, the end mark
 #: "no value" in a field that may also be any number.
 NOTHING = -(2 ** 63)
@@ -113,7 +113,8 @@ def fit_link(fd: int, slots: int) -> None:
     """Make the pipe behind ``fd`` hold a record for each of ``slots``, so that its sender never waits."""
     # The kernel never splits a record over two of the pipe's pages.
     wanted = -(-(slots + _SPARE_RECORDS) // (4096 // _RECORD.size)) * 4096
-    if wanted <= 65536:
+    # Mostly 64 KiB; a user with many pipes gets less.
+    if wanted <= fcntl.fcntl(fd, _F_GETPIPE_SZ):
         return
     try:
         fcntl.fcntl(fd, _F_SETPIPE_SZ, wanted)
