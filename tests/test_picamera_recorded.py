@@ -161,10 +161,9 @@ def test_what_the_firmware_discards_is_what_the_report_loses(sim: Simulation, tm
         rec.stopVid()
         report = rec.wait()
     records = assert_file_is_the_log(path, sim)
-    discarded = sum(frame.fate == 'no_buffer' for frame in log_between(sim, records))
-    swallowed = sum(frame.fate != 'delivered' for frame in log_between(sim, records)) - discarded
-    assert report.lost == discarded + swallowed
-    assert report.complete == ('no' if report.lost else 'yes')
+    fates = [frame.fate for frame in log_between(sim, records)]
+    assert report.lost == fates.count('no_buffer') == len(fates) - fates.count('delivered') > 20
+    assert report.complete == 'no' and {loss.reason for loss in report.losses} <= {'camera gap', 'stall'}
 
 
 def hold_up(sim: Simulation, rec: ProcessedPiRecorder, seconds: float) -> int:

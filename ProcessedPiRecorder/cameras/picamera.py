@@ -24,9 +24,9 @@ DEFAULT_SIZE = (1280, 720)
 DEFAULT_STEREO_SIZE = (1280, 480)
 MIN_RATE = 0.2            # Hz; below, measuring the true rate takes longer than a start may
 RATE_TOLERANCE = 0.02
-#: Frame periods to be seen before the rate counts as measured.
-PERIODS = 10
-FEW_PERIODS = 3           # below 2 Hz, where waiting for ten would be long
+#: So long frames must have been seen before the rate counts as measured; and so many periods where they are long.
+MEASURE_S = 0.4
+MIN_PERIODS = 3
 SILENCE_S = 5.0           # without a first frame for so long, there is none to come
 
 CLOCK = ("the sensor frame's start as the camera firmware stamps it (PTS, in whole µs) on its own clock (STC), which "
@@ -189,13 +189,13 @@ class PicameraCamera(Camera):
     def _warm_up(self, asked: Wishes, rate: float) -> float:
         """Wait until exposure has settled and the rate is known; returns the frame period in µs."""
         assert self._frames is not None
-        periods = PERIODS if rate >= 2 else FEW_PERIODS
+        periods = max(MIN_PERIODS, round(MEASURE_S * rate))
         self._frames.wait(asked.warm_up_s)
         if asked.freeze:
             freeze(self._camera, self._title)
         deadline = time.monotonic() + SILENCE_S + 2 * periods / rate
-        while len(self._frames.arrivals) <= periods and time.monotonic() < deadline:
-            self._frames.wait(1 / rate)
+        while len(self._frames.arrivals) <= periods and time.monotonic() < deadline and not self._frames.wait(1 / rate):
+            pass
         stamps = list(self._frames.arrivals)
         if not stamps:
             raise CameraError(f'{self._title} is there but sends no picture; check its ribbon cable, at both ends and '
@@ -240,7 +240,7 @@ class PicameraCamera(Camera):
         try:
             offset_ns, _ = clock_offset(camera)
             self._statistics.update(in_force_at_end=in_force(camera), clock_offset_at_end_ns=offset_ns)
-        except self._stack.picamera.PiCameraError as error:      # closed by another thread, or gone
+        except Exception as error:       # closed by another thread at this moment, or gone
             log.debug('%s cannot tell its settings at the end: %s', self._title, error)
 
 
