@@ -333,6 +333,18 @@ def test_frames_without_a_partner_are_lost_once() -> None:
     assert sink.total == indexes[-1] - indexes[0] + 1 - len(indexes)
 
 
+def test_the_recording_begins_with_the_first_pair_however_late_one_eye_is() -> None:
+    pair = StereoPair(eye(frames=30), eye(frames=30, skip=(0, 1, 2, 3)))
+    sink = OrderedSink(pair.open(CameraRequest(framerate=50, stereo=True)))
+    pair.start()
+    pair.stream(sink)
+    pair.close()
+    indexes = [SyntheticCamera.index_of(image, stereo=True) for image in sink.frames]
+    facts = pair.statistics()
+    assert facts['before_first_pair'] >= 4 and indexes[0] >= 4
+    assert sink.total == indexes[-1] - indexes[0] + 1 - len(indexes)
+
+
 def test_two_files_are_paired_by_their_own_times(tmp_path: Path) -> None:
     paths = [make_video(tmp_path / name, frames=frames) for name, frames in (('l.avi', 15), ('r.avi', 12))]
     pair = StereoPair(*(VideoFileCamera(path, 'fastest') for path in paths))

@@ -53,7 +53,7 @@ class StereoPair(Camera):
     Each is read in a thread of its own, in the reader process. Frames are paired by sensor time where both cameras
     count on the same clock of the system (or are files, by time from their start), else by arrival; a pair's two
     times differ by half a frame period at most. A frame that finds no partner is dropped and reported as lost with
-    the reason 'unpaired'. Two free-running cameras drift; where their phases cross, single frames stay unpaired.
+    the reason 'unpaired', once there has been a pair. Two free-running cameras drift; where their phases cross, single frames stay unpaired.
     The pair bears the times of the eye whose losses can be seen better. Each pair's skew is in its ``Stamp`` (and so
     in its page); ``statistics`` sums it up.
 
@@ -84,6 +84,7 @@ class StereoPair(Camera):
         self._error: Optional[Tuple[str, BaseException]] = None
         self._reports: List[Tuple[int, str, Optional[int], str]] = []
         self._pairs = 0
+        self._before_first = 0
         self._unpaired = {side: 0 for side in SIDES}
         self._skew_sum = self._skew_max = 0
         self._by_sensor: Optional[bool] = None
@@ -133,6 +134,7 @@ class StereoPair(Camera):
         """How the pairing went: skew is the distance of a pair's two times, without its sign; and each eye's own."""
         pairs = self._pairs
         told = {'pairs': pairs, 'unpaired': sum(self._unpaired.values()), 'unpaired_by_eye': dict(self._unpaired),
+                'before_first_pair': self._before_first,
                 'paired_by': 'sensor' if self._by_sensor else 'arrival',
                 'skew_mean_ms': self._skew_sum / pairs / 1e6 if pairs else None,
                 'skew_max_ms': self._skew_max / 1e6 if pairs else None}
@@ -200,8 +202,12 @@ class StereoPair(Camera):
                 self._skew_max = max(self._skew_max, abs(skew))
                 return _Pair(left.waiting.popleft(), right.waiting.popleft(), skew)
             eye = left if skew < 0 else right
+            alone = eye.drop_oldest()
+            if not self._pairs:
+                self._before_first += 1      # one camera started earlier: the recording begins with the first pair
+                continue
             self._unpaired[eye.side] += 1
-            self._reports.append((1, 'unpaired', eye.drop_oldest().stamp.sensor_ns, ''))
+            self._reports.append((1, 'unpaired', alone.stamp.sensor_ns, ''))
         return None
 
     # -- in the reader's own thread
