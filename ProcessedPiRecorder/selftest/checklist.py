@@ -75,7 +75,8 @@ BY_PERSON: Tuple[ByPerson, ...] = (
               '$ ppr record watch.tif --no-display --timestamp --seconds 60; ppr sheet watch.tif'),
              'from the first frame to the last, the stopwatch and the burnt-in time went on by the same'),
     ByPerson('a long run', 'heat, memory cards and power supplies show themselves late',
-             ('With the size and rate of your experiments:',
-              '$ ppr selftest --seconds 3600'),
-             'nothing failed'),
+             ('With the size and rate of your experiments, as long as one of them:',
+              '$ ppr record long.tif --no-display --seconds 3600; vcgencmd get_throttled',
+              '$ ppr info long.tif --verify'),
+             'COMPLETE, throttled=0x0, all checksums right'),
 )

@@ -20,7 +20,7 @@ __all__ = ['again', 'busy', 'callback', 'camera', 'clock', 'disk', 'machine_fact
 
 RATE_TOLERANCE = 0.02
 HOT_C = 80.0
-NEEDED_MB = 200
+NEEDED_MB = 500
 ROOMY_MB = 2000
 SLOW_MB_S = 10.0
 #: A disk that is asked for more than this share of what it can do has no room for its pauses.
