@@ -1,4 +1,5 @@
-# make demo · make test · make test-full · make lint · make types · make bench · make fresh-machine · make test-arm
+# make demo · make test · make test-full · make lint · make types · make bench · make fresh-machine
+# make test-picamera2 · make test-arm
 #
 # Everything goes into a virtual environment of its own. Another Python:
 #   make test PYTHON=python3.13 VENV=.venvs/3.13
@@ -11,7 +12,7 @@ BENCH_ARGS ?=
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-full lint types bench fresh-machine test-arm clean
+.PHONY: demo test test-full lint types bench fresh-machine test-picamera2 test-arm clean
 
 demo: $(VENV)/.demo
 	sh scripts/demo.sh $(VENV)
@@ -33,6 +34,10 @@ bench: $(VENV)/.test
 
 fresh-machine:
 	sh scripts/fresh-machine.sh
+
+# The real picamera2 over simulated sensors. Builds libcamera the first time, which takes some minutes.
+test-picamera2:
+	sh scripts/picamera2-tests.sh $(PYTEST_ARGS)
 
 # The core tests on arm64, emulated (ARM=armhf: 32 bits). By hand: it takes some minutes.
 test-arm:

@@ -11,7 +11,7 @@
             lost = [frame.number for frame in bench.runs(0)[-1].frames if frame.fate != 'delivered']
 
 libcamera has to be found by the loader before a process starts, so all this works under ``make test-picamera2`` only,
-which builds it, sets the environment and runs the tests. What is simulated is described in ``tests/libcamera/README.md``.
+which builds it, sets the environment and runs the tests. ``tests/libcamera/README.md`` says what is simulated.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class Frame(NamedTuple):
     number: int           # from 0 at each start
     start_ns: int         # what is SensorTimestamp in the metadata
     duration_us: int      # until the next frame's start; what is FrameDuration in the metadata
-    #: 'delivered', 'corrupt' (delivered with libcamera's status FrameError), or why it was lost: 'dropped' and
-    #: 'stalled' by a fault, 'starved' for want of a queued request.
+    #: 'delivered', or why not: 'dropped' and 'stalled' by a fault, 'starved' for want of a queued request, 'corrupt':
+    #: handed up with libcamera's status FrameError, which picamera2 throws away.
     fate: str
 
 
@@ -81,8 +81,8 @@ class Bench:
     def set_faults(self, camera: int, **faults: Fault) -> None:
         """Replace the faults of a camera; none given: it is well again. Frame numbers count from the start.
 
-        drop=[5, 6]: these frames are lost. drop_every=10: every tenth. error_every=7: every seventh comes with
-        status FrameError. stall_from=60, stall_until=90: none of these comes. disconnect_at=50: it is unplugged then.
+        drop=[5, 6]: these frames are lost. drop_every=10: every tenth. error_every=7: every seventh is
+        corrupt. stall_from=60, stall_until=90: none of these comes. disconnect_at=50: it is unplugged then.
         duration_factor=1.5: frames last longer than asked, and say so. hide_duration=True: no FrameDuration.
         """
         unknown = set(faults) - {*LISTS, *NUMBERS, *SWITCHES}
