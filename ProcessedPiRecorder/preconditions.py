@@ -37,9 +37,8 @@ def check_files(settings: Settings) -> None:
     _refuse_shared_outputs(settings, outputs)
     _refuse_played_outputs(settings, outputs)
     for output in outputs:
-        # Without a callback there are no results; an old file of that name is none of this recording's business.
-        if output.name != 'the results file' or settings.callback is not None:
-            _check_place(output.path, settings.overwrite)
+        # The results file even where there is no callback: an older recording's results would pass for this one's.
+        _check_place(output.path, settings.overwrite)
 
 
 def _outputs(settings: Settings) -> List[_Output]:

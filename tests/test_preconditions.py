@@ -144,3 +144,12 @@ def test_devices_are_refused(folder: Path) -> None:
 def test_a_name_that_the_disk_cannot_hold_is_refused(folder: Path) -> None:
     with pytest.raises(errors.RecordingFileError, match='too long'):
         recorder(Path('a' * 300 + '.tif'))
+
+
+@pytest.mark.parametrize('callback', [do_nothing, None])
+def test_results_of_an_older_recording_are_not_left_beside_a_new_one(folder: Path, callback: Any) -> None:
+    Path('a.results.jsonl').write_text('')
+    with pytest.raises(errors.RecordingFileError, match='a.results.jsonl exists already'):
+        recorder(Path('a.tif'), callback=callback)
+    report = recorder(Path('a.tif'), callback=callback, overwrite=True).recordVid()
+    assert report is not None and report.complete == 'yes'
