@@ -236,7 +236,7 @@ def test_a_reader_that_is_killed_leaves_the_camera_free(sim: Simulation, tmp_pat
     assert len(assert_file_is_the_log(path, sim)) >= 30
     again = recorder(tmp_path / 'again.tif', rec_length=0.2)
     again.recordVid()
-    assert again.report is not None and again.report.captured == 18
+    assert again.report is not None and again.report.sensor == 18
 
 
 def test_what_cannot_be_opened_leaves_no_file(sim: Simulation, tmp_path: Path) -> None:
@@ -248,21 +248,21 @@ def test_what_cannot_be_opened_leaves_no_file(sim: Simulation, tmp_path: Path) -
         assert not list(tmp_path.glob('*.tif')) and sim.camera().holder_pid == 0
 
 
-def test_the_warning_of_a_rounded_size_reaches_the_user(sim: Simulation, tmp_path: Path) -> None:
+def test_the_warning_of_a_rounded_size_reaches_the_user(patient_sim: Simulation, tmp_path: Path) -> None:
     path = tmp_path / 'trial.tif'
     with pytest.warns(ResolutionRoundedWarning, match='650x470.*656x464'):
         recorder(path, x_resolution=650, y_resolution=470, framerate=30, scale_factor=0.5, rec_length=0.3).recordVid()
     # 328x232: the GPU gives 352x240, the pipeline the rest.
     assert {image.shape for _, image in pages(path)} == {(232, 328, 3)}
-    assert len(assert_file_is_the_log(path, sim)) == 9
+    assert len(assert_file_is_the_log(path, patient_sim)) == 9
 
 
-def test_two_cameras_as_a_pair(sim: Simulation, tmp_path: Path) -> None:
+def test_two_cameras_as_a_pair(patient_sim: Simulation, tmp_path: Path) -> None:
     path = tmp_path / 'trial.tif'
     rec = recorder(path, camera=('picamera:0', 'picamera:1'), stereo=True, x_resolution=1280, framerate=30,
                    rec_length=1)
     rec.recordVid()
-    times = [{frame.number & 0xffff: frame.stc_us for frame in sim.frames(number)} for number in (0, 1)]
+    times = [{frame.number & 0xffff: frame.stc_us for frame in patient_sim.frames(number)} for number in (0, 1)]
     count = 0
     for record, image in pages(path):
         left, right = (mmal_kit.number_of(half) for half in (image[:, :640], image[:, 640:]))
@@ -271,7 +271,7 @@ def test_two_cameras_as_a_pair(sim: Simulation, tmp_path: Path) -> None:
         assert record.skew_ns == pytest.approx(1000 * (times[0][left] - times[1][right]), abs=200_000)
         count += 1
     assert count >= 25 and rec.report is not None and rec.report.camera['statistics']['paired_by'] == 'sensor'
-    assert [sim.camera(number).holder_pid for number in (0, 1)] == [0, 0]
+    assert [patient_sim.camera(number).holder_pid for number in (0, 1)] == [0, 0]
 
 
 # ---------------------------------------------------------------- the command line
