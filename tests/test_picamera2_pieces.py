@@ -325,6 +325,16 @@ def test_without_durations_a_fixed_rate_that_is_kept_will_do() -> None:
     assert judge(frames(25_000, None), None)[:2] == (40, 'none')
 
 
+def test_timestamps_that_shiver_do_not_mislead_the_rate() -> None:
+    shiver = np.random.default_rng(7).normal(0, 4e6, 40)
+    steady = frames(25_000, None, age_ns=200_000_000, count=40, skip=1)
+    shaken = [one._replace(sensor_ns=(one.sensor_ns or 0) + int(by)) for one, by in zip(steady, shiver)]
+    evidence = judge(shaken, 25_000)
+    assert evidence.rate == pytest.approx(40, rel=0.02) and evidence.loss_detection == 'fixed_rate'
+    durations = [one._replace(duration_us=25_000) for one in shaken]
+    assert judge(durations, 25_000)[:2] == (40, 'frame_duration')
+
+
 @pytest.mark.parametrize('clock', ['boottime', 'monotonic'])
 @pytest.mark.parametrize('slept_s', [0.2, 3, 1000, 1e6])
 def test_after_a_sleep_the_clocks_are_told_apart(clock: str, slept_s: float) -> None:

@@ -48,8 +48,8 @@ def judge(samples: Sequence[Sample], fixed_us: Optional[int]) -> Evidence:
     settled = samples[-max(2, len(samples) * 2 // 3):]         # the first frames may still be finding their rate
     base, clock = _clock(settled)
     if base == 'own':
-        return Evidence(1e9 / _median_gap([one.monotonic_ns for one in settled]), 'none', base, clock)
-    gap_ns = _median_gap([one.sensor_ns for one in settled if one.sensor_ns is not None])
+        return Evidence(1e9 / _period([one.monotonic_ns for one in settled]), 'none', base, clock)
+    gap_ns = _period([one.sensor_ns for one in settled if one.sensor_ns is not None])
     durations = [one.duration_us for one in settled if one.duration_us]
     if len(durations) == len(settled):
         duration_ns = 1000 * median(durations)
@@ -67,9 +67,13 @@ def require_rate(asked: float, given: float, camera: str) -> None:
                                 'faster')
 
 
-def _median_gap(times: List[int]) -> float:
+def _period(times: List[int]) -> float:
+    """From frame to frame, ns: over the whole time, so that timestamps that shiver do not mislead it."""
     gaps = [later - earlier for earlier, later in zip(times, times[1:]) if later > earlier]
-    return median(gaps) if gaps else 1e9
+    if not gaps:
+        return 1e9
+    usual = median(gaps)
+    return sum(gaps) / sum(max(1, round(gap / usual)) for gap in gaps)      # a gap may hold lost frames
 
 
 def _clock(samples: Sequence[Sample]) -> 'tuple[str, str]':
