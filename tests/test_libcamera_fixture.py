@@ -48,14 +48,18 @@ def film(number: int = 0, frames: int = 20, *, pixels: str = 'RGB888', size: Tup
     from picamera2 import Picamera2
 
     shots: List[Shot] = []
+    errors: List[Exception] = []
     enough = threading.Event()
 
-    def look(request: Any) -> None:
+    def look(request: Any) -> None:      # in picamera2's thread, which an error would end
         if len(shots) == nap[0]:
             time.sleep(nap[1])
-        if not enough.is_set():
-            shots.append(shot(request, pixels, mirrored))
-        if len(shots) >= frames:
+        try:
+            if not enough.is_set():
+                shots.append(shot(request, pixels, mirrored))
+        except Exception as error:
+            errors.append(error)
+        if errors or len(shots) >= frames:
             enough.set()
 
     camera = Picamera2(number)
@@ -71,14 +75,18 @@ def film(number: int = 0, frames: int = 20, *, pixels: str = 'RGB888', size: Tup
         camera.stop()
     finally:
         camera.close()
+    if errors:
+        raise errors[0]
     return shots
 
 
 def shot(request: Any, pixels: str, mirrored: bool) -> Shot:
-    width, height = request.config['main']['size']
-    array = request.make_array('main')
-    # Of planes the first is brightness; its rows may be padded.
-    image = array[:height, :width] if pixels in IN_PLANES else array[:, :, :3]
+    stream = request.config['main']
+    width, height = stream['size']
+    if pixels in IN_PLANES:              # the first is brightness
+        image = request.make_buffer('main').reshape(-1, stream['stride'])[:height, :width]
+    else:
+        image = request.make_array('main')[:, :, :3]
     inner, rows, columns = image[8:-8], height // 8, width // 8
     edges = (inner[:, :columns], inner[:, -columns:], inner[:rows], inner[-rows:])
     buffer = next(iter(request.request.buffers.values()))
@@ -123,8 +131,8 @@ def why_refused(number: int) -> str:
         Picamera2(number).close()
     except RuntimeError as error:
         cause: Optional[BaseException] = error
-        while cause and cause.__cause__:
-            cause = cause.__cause__
+        while cause and (cause.__cause__ or cause.__context__):
+            cause = cause.__cause__ or cause.__context__
         return str(cause)
     return ''
 
@@ -165,11 +173,11 @@ def elsewhere(function: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
     process.start()
     its.close()
     try:
-        result, error = mine.recv() if mine.poll(50) else (None, 'no answer in 50 s')
+        result, error = mine.recv() if mine.poll(45) else (None, 'no answer in 45 s')
+        process.join(0 if error else 5)
     except EOFError:
         result, error = None, 'it died without a word'
     finally:
-        process.join(5)
         process.kill()
         process.join()
     assert not error, error
