@@ -7,108 +7,29 @@ was lost is compared with what the sensor's own ledger says.
 
 from __future__ import annotations
 
-import json
 import subprocess
-import sys
-import textwrap
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Iterator, Optional
 
 import cv2
 import numpy as np
 import pytest
-from picamera2_kit import Bench, Frame, Run, bench, needs_the_sensors, seen
-from recording_tools import ROOT, pages, wait_until
+from picamera2_kit import Bench, bench, needs_the_sensors
+from picamera2_recordings import assert_accounted_for, child, last_run, record, record_again, two_sensors
+from recording_tools import pages
 
-from ProcessedPiRecorder import ProcessedPiRecorder
 from ProcessedPiRecorder.cameras.base import Stamp
 from ProcessedPiRecorder.cameras.picamera2 import Picamera2Camera
-from ProcessedPiRecorder.errors import (
-    AutomaticChoiceWarning,
-    CameraError,
-    CameraFormatError,
-    CameraNotFoundError,
-    CameraStalledError,
-    ResolutionRoundedWarning,
-)
-from ProcessedPiRecorder.report import Report
+from ProcessedPiRecorder.errors import AutomaticChoiceWarning, CameraFormatError, ResolutionRoundedWarning
 
 pytestmark = needs_the_sensors
-
-PATIENT = {'warm_up_s': 0.3, 'buffer_count': 64}
 
 
 @pytest.fixture()
 def sensors(tmp_path: Path) -> Iterator[Bench]:
     """Two simulated sensors, well."""
-    folder = tmp_path / 'sensors'
-    folder.mkdir()
-    with bench(folder) as made:
-        yield made
-
-
-def recorder(tmp_path: Path, **settings: Any) -> ProcessedPiRecorder:
-    """A small recording of the first camera: 2 s at 640x480, 40 Hz, unless told otherwise."""
-    controls = {**PATIENT, **settings.pop('controls', {})}
-    options: Dict[str, Any] = {'camera': 'picamera2', 'display': False, 'x_resolution': 640, 'y_resolution': 480,
-                               'framerate': 40, 'rec_length': 2, 'ring_frames': 200, 'camera_controls': controls}
-    options.update(settings)
-    return ProcessedPiRecorder(tmp_path / 'trial.tif', **options)
-
-
-def record(tmp_path: Path, **settings: Any) -> Report:
-    rec = recorder(tmp_path, **settings)
-    rec.recordVid()
-    assert rec.report is not None
-    return rec.report
-
-
-def numbers(tmp_path: Path, camera: int = 0) -> List[Tuple[int, int]]:
-    """(index, number in the picture) of each page; every picture is of this camera."""
-    found = []
-    for stored, image in pages(tmp_path / 'trial.tif'):
-        told = seen(image)
-        assert told.camera == camera
-        found.append((stored.index, told.number))
-    return found
-
-
-def truth(sensors: Bench, camera: int = 0) -> Dict[int, Frame]:
-    """The frames of the sensor's last run by their numbers."""
-    return {frame.number: frame for frame in last_run(sensors, camera).frames}
-
-
-def last_run(sensors: Bench, camera: int = 0) -> Run:
-    return sensors.runs(camera)[-1]
-
-
-def assert_accounted_for(tmp_path: Path, sensors: Bench, report: Report) -> Dict[int, str]:
-    """Each frame that the sensor made is in the file at its place, or among the losses; returns the fates of those."""
-    made = truth(sensors)
-    for stored, image in pages(tmp_path / 'trial.tif'):
-        frame = made[seen(image).number]
-        assert frame.fate == 'delivered' and stored.sensor_ns == frame.start_ns
-    seen_numbers = numbers(tmp_path)
-    first = seen_numbers[0][1]
-    # The index counts what the sensor made: so every gap was seen where it was, and with its size.
-    assert [number - first for _, number in seen_numbers] == [index for index, _ in seen_numbers]
-    last = max(first + report.sensor - 1, seen_numbers[-1][1])
-    lost = {number: made[number].fate for number in range(first, last + 1)
-            if number not in {number for _, number in seen_numbers}}
-    assert report.lost == len(lost)
-    return lost
-
-
-def child(code: str, *wrapper: str) -> Any:
-    """What a script in a process of its own prints as JSON. ``wrapper``: the command to start it through."""
-    prelude = ('import json, os, sys, threading, time\nimport numpy as np\n'
-               'from ProcessedPiRecorder.cameras.base import CameraRequest\n'
-               'from ProcessedPiRecorder.cameras.picamera2 import Picamera2Camera\n')
-    done = subprocess.run([*wrapper, sys.executable, '-c', prelude + textwrap.dedent(code)], capture_output=True,
-                          text=True, timeout=50, cwd=ROOT, stdin=subprocess.DEVNULL)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    yield from two_sensors(tmp_path)
 
 # ---------------------------------------------------------------- every frame
 
@@ -157,10 +78,6 @@ def test_the_cameras_own_processor_scales(tmp_path: Path, sensors: Bench, pixel_
     assert odd.camera['details']['frame_size'] == [1000, 600]         # 333x200 is done by the pipeline
     _, image = next(pages(tmp_path / 'trial.tif'))
     assert image.shape[:2] == (200, 333)
-
-
-def record_again(tmp_path: Path, **settings: Any) -> Report:
-    return record(tmp_path, overwrite=True, rec_length=0.5, **settings)
 
 
 def test_padding_is_left_behind(tmp_path: Path, sensors: Bench) -> None:
@@ -359,225 +276,3 @@ def test_a_rate_that_the_sensor_does_not_keep(tmp_path: Path, sensors: Bench) ->
 def test_a_variable_rate_of_the_users_own(tmp_path: Path, sensors: Bench) -> None:
     report = record(tmp_path, framerate=0, rec_length=1, controls={'FrameDurationLimits': (40_000, 50_000)})
     assert assert_accounted_for(tmp_path, sensors, report) == {} and report.complete == 'yes'
-
-# ---------------------------------------------------------------- failures
-
-
-def test_no_camera(tmp_path: Path) -> None:
-    with bench(tmp_path, cameras=0), pytest.raises(CameraNotFoundError, match='ribbon cable.*rpicam-hello'):
-        record(tmp_path)
-
-
-def test_a_number_that_is_not_there(tmp_path: Path, sensors: Bench) -> None:
-    with pytest.raises(CameraNotFoundError, match=r'no picamera2:7.*picamera2:0 \(simulated0\), picamera2:1'):
-        record(tmp_path, camera='picamera2:7')
-
-
-def test_a_camera_in_use(tmp_path: Path, sensors: Bench) -> None:
-    script = ('from picamera2 import Picamera2\npicam2 = Picamera2(0)\nprint("have it", flush=True)\ninput()\n'
-              'picam2.close()')
-    with subprocess.Popen([sys.executable, '-c', script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
-        assert holder.stdin is not None and holder.stdout is not None
-        assert holder.stdout.readline() == b'have it\n'
-        with pytest.raises(CameraError, match='picamera2:0 .*is in use by.*fuser'):
-            record(tmp_path)
-        holder.stdin.close()
-    assert record(tmp_path, rec_length=0.3).complete == 'yes'
-
-
-def test_the_same_camera_for_both_eyes(tmp_path: Path, sensors: Bench) -> None:
-    with pytest.raises(CameraError, match='picamera2:0 .*is in use by this very recorder'):
-        record(tmp_path, camera=('picamera2:0', 'picamera2:0'), stereo=True, x_resolution=1280)
-
-
-def test_a_stall_keeps_what_was_captured(tmp_path: Path, sensors: Bench) -> None:
-    sensors.set_faults(0, stall_from=100)
-    rec = recorder(tmp_path, rec_length=0, camera_timeout=1.5)
-    with pytest.raises(CameraStalledError, match='no frame for 1.5 s'):
-        rec.recordVid()
-    assert rec.report is not None and rec.report.complete == 'no'
-    assert numbers(tmp_path)[-1][1] == 99 and last_run(sensors).ending == 'stop'
-
-
-def test_unplugging_keeps_what_was_captured(tmp_path: Path, sensors: Bench) -> None:
-    sensors.set_faults(0, disconnect_at=100)
-    rec = recorder(tmp_path, rec_length=0)
-    with pytest.raises(CameraError, match='simulated0.* has gone: it was unplugged'):
-        rec.recordVid()
-    assert rec.report is not None and rec.report.complete == 'no'
-    assert numbers(tmp_path)[-1][1] == 99 and last_run(sensors).ending == 'unplugged'
-
-
-def test_a_silent_camera_can_be_stopped_and_is_released(tmp_path: Path, sensors: Bench) -> None:
-    sensors.set_faults(0, stall_from=60)
-    rec = recorder(tmp_path, rec_length=0, blocking=False, camera_timeout=40)
-    with rec:
-        rec.recordVid()
-        wait_until(lambda: len(last_run(sensors).fates('stalled')) > 80)
-        asked = time.monotonic()
-        rec.stopVid()
-        rec.wait(30)
-        assert time.monotonic() - asked < 20
-    assert last_run(sensors).ending == 'stop'        # in order, not by the end of the process
-    assert rec.report is not None and rec.report.complete != 'yes'
-
-
-def test_a_camera_that_never_sends_a_frame(tmp_path: Path, sensors: Bench) -> None:
-    sensors.set_faults(0, stall_from=0)
-    with pytest.raises(CameraStalledError, match='sent 0 frames in .*ribbon cable'):
-        record(tmp_path)
-
-
-def test_an_error_in_picamera2s_own_thread_surfaces(sensors: Bench) -> None:
-    code = '''
-        from picamera2.picamera2 import CameraManager
-        handle, calls = CameraManager.handle_request, []
-        def fail_at_last(self, *arguments):
-            calls.append(1)
-            if len(calls) > 60 and not arguments:
-                raise RuntimeError('out of order')
-            return handle(self, *arguments)
-        CameraManager.handle_request = fail_at_last
-        camera = Picamera2Camera()
-        granted = camera.open(CameraRequest(640, 480, framerate=40, controls={'warm_up_s': 0.3}))
-        camera.start()
-        out, count = np.empty(granted.frame_shape, np.uint8), 0
-        try:
-            while True:
-                camera.read(out)
-                count += 1
-        except Exception as error:
-            told = [type(error).__name__, str(error), count]
-        camera.close()
-        print(json.dumps(told))
-    '''
-    kind, words, count = child(code)
-    assert kind == 'CameraError' and "picamera2's own thread has died" in words and count > 5
-
-# ---------------------------------------------------------------- again, and leaving nothing
-
-
-def test_it_opens_again_and_again_and_leaves_nothing(sensors: Bench) -> None:
-    code = '''
-        camera = Picamera2Camera(1)
-        left = []
-        for turn in range(4):
-            granted = camera.open(CameraRequest(640, 480, framerate=40, controls={'warm_up_s': 0.2}))
-            camera.start()
-            out = np.empty(granted.frame_shape, np.uint8)
-            stamps = [camera.read(out).sensor_ns for _ in range(5)]
-            assert stamps == sorted(set(stamps)) and camera.statistics()['delivered'] == 5
-            camera.close()
-            camera.close()
-            assert camera.read(out) is None
-            left.append([len(os.listdir('/proc/self/fd')), threading.active_count()])
-        print(json.dumps(left))
-    '''
-    left = child(code)
-    assert left[1] == left[2] == left[3]
-    assert [run.ending for run in sensors.runs(1)] == ['stop'] * 4
-
-
-def test_close_from_another_thread_ends_a_read(sensors: Bench) -> None:
-    sensors.set_faults(0, stall_from=40)
-    code = '''
-        camera = Picamera2Camera()
-        granted = camera.open(CameraRequest(640, 480, framerate=40, controls={'warm_up_s': 0.3, 'buffer_count': 64}))
-        camera.start()
-        out, ends = np.empty(granted.frame_shape, np.uint8), []
-        def read():
-            while camera.read(out) is not None:
-                pass
-            ends.append(time.monotonic())
-        thread = threading.Thread(target=read)
-        thread.start()
-        time.sleep(1.5)
-        began = time.monotonic()
-        camera.close()
-        thread.join(20)
-        print(json.dumps([len(ends), ends[0] - began]))
-    '''
-    ended, took_s = child(code)
-    assert ended == 1 and took_s < 10
-    assert last_run(sensors).ending == 'stop'
-
-
-def test_nothing_is_printed(tmp_path: Path, sensors: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv('LIBCAMERA_LOG_LEVELS', raising=False)
-    script = f'''if True:
-        from ProcessedPiRecorder import ProcessedPiRecorder
-        ProcessedPiRecorder({str(tmp_path / 'trial.tif')!r}, camera='picamera2', display=False, rec_length=0.3,
-                            camera_controls={{'warm_up_s': 0.3}}).recordVid()
-        try:
-            ProcessedPiRecorder({str(tmp_path / 'other.tif')!r}, camera='picamera2:9', display=False).recordVid()
-        except Exception as error:
-            assert 'no picamera2:9' in str(error), error
-    '''
-    done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, timeout=50)
-    assert (done.returncode, done.stdout, done.stderr) == (0, '', '')
-
-
-def test_the_listing_tells_models_and_modes(sensors: Bench) -> None:
-    code = '''
-        from ProcessedPiRecorder.cameras import base
-        told = [vars(line) for line in Picamera2Camera.listings()]
-        holder = Picamera2Camera(1)
-        holder.open(CameraRequest(640, 480, controls={'warm_up_s': 0.2}))
-        told += [vars(line) for line in Picamera2Camera.listings()]
-        holder.close()
-        print(json.dumps(told))
-    '''
-    first, second, still, busy = child(code)
-    assert first['name'] == 'picamera2:0' and first['available'] and 'simulated0, external' in first['description']
-    assert '1640x1232 up to 41.85 Hz, 10 bit' in first['modes'] and first == still
-    assert second['name'] == 'picamera2:1' and not busy['available'] and 'in use' in busy['why_not']
-
-# ---------------------------------------------------------------- two cameras
-
-
-def stereo_pages(tmp_path: Path, sensors: Bench) -> List[Tuple[Any, Frame, Frame]]:
-    """(page record, left frame, right frame); each page's halves are of the right cameras and bear their times."""
-    made = truth(sensors, 0), truth(sensors, 1)
-    found = []
-    for stored, image in pages(tmp_path / 'trial.tif'):
-        half = image.shape[1] // 2
-        left, right = seen(np.ascontiguousarray(image[:, :half])), seen(np.ascontiguousarray(image[:, half:]))
-        assert (left.camera, right.camera) == (0, 1)
-        pair = made[0][left.number], made[1][right.number]
-        assert stored.skew_ns == pair[0].start_ns - pair[1].start_ns and stored.sensor_ns == pair[0].start_ns
-        found.append((stored, *pair))
-    return found
-
-
-@pytest.mark.parametrize('pixel_format', ['bgr', 'gray'])
-def test_two_cameras_side_by_side(tmp_path: Path, sensors: Bench, pixel_format: str) -> None:
-    report = record(tmp_path, camera=('picamera2:0', 'picamera2:1'), stereo=True, x_resolution=1280,
-                    pixel_format=pixel_format)
-    found = stereo_pages(tmp_path, sensors)
-    assert len(found) == report.captured >= 75
-    assert all(abs(stored.skew_ns) <= 12_500_000 for stored, _, _ in found)
-    for eye in (1, 2):
-        steps = np.diff([row[eye].number for row in found])
-        assert (steps >= 1).all()
-    statistics = report.camera['statistics']
-    assert statistics['paired_by'] == 'sensor' and statistics['pairs'] >= report.captured
-    inside = sum(loss.count for loss in report.losses if loss.index > 0)
-    assert inside == int((np.diff([stored.index for stored, _, _ in found]) - 1).sum())
-
-
-def test_two_cameras_that_drift(tmp_path: Path, sensors: Bench) -> None:
-    """The right one is 0.8 % slower: about every third second a frame of the left one has no partner."""
-    controls = {'left': {**PATIENT, 'FrameDurationLimits': (25_000, 25_000)},
-                'right': {**PATIENT, 'FrameDurationLimits': (25_200, 25_200)}}
-    rec = ProcessedPiRecorder(tmp_path / 'trial.tif', camera=('picamera2:0', 'picamera2:1'), stereo=True, display=False,
-                              x_resolution=1280, y_resolution=480, rec_length=8, ring_frames=200,
-                              camera_controls=controls)
-    rec.recordVid()
-    assert rec.report is not None
-    found = stereo_pages(tmp_path, sensors)
-    skews = np.array([stored.skew_ns for stored, _, _ in found])
-    assert np.abs(skews).max() <= 12_600_000 and np.ptp(skews) > 20_000_000
-    unpaired = [loss for loss in rec.report.losses if loss.reason == 'unpaired']
-    assert sum(loss.count for loss in unpaired) >= 2 and rec.report.complete == 'no'
-    indexes = [stored.index for stored, _, _ in found]
-    assert [left.number - found[0][1].number for _, left, _ in found] == [index - indexes[0] for index in indexes]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import deque
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, Dict, List, Optional
@@ -36,6 +37,7 @@ from ProcessedPiRecorder.cameras.picamera2_formats import (
     substitution,
 )
 from ProcessedPiRecorder.cameras.picamera2_probe import Sample, judge, require_rate
+from ProcessedPiRecorder.cameras.picamera2_session import Session
 from ProcessedPiRecorder.cameras.picamera2_system import (
     Found,
     Stack,
@@ -453,6 +455,18 @@ def test_a_package_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> Non
         load()
     line, = Picamera2Camera.listings()
     assert not line.available and line.name == 'picamera2:N' and line.why_not == 'it is not here'
+
+def test_damaged_frames_are_left_to_be_seen_as_losses() -> None:
+    """Older versions of picamera2 pass them on."""
+    session = Session.__new__(Session)
+    status = SimpleNamespace(FrameMetadata=SimpleNamespace(Status=SimpleNamespace(Success='whole')))
+    session.stack, session._ready = Stack(None, status), deque()
+    acquired = []
+    for number, state in enumerate(('whole', 'damaged', 'whole')):
+        buffer = SimpleNamespace(metadata=SimpleNamespace(status=state))
+        session._keep(SimpleNamespace(request=SimpleNamespace(buffers={'main': buffer}), number=number,
+                                      acquire=lambda number=number: acquired.append(number)))
+    assert [request.number for request in session._ready] == acquired == [0, 2]
 
 # ---------------------------------------------------------------- the camera before it is opened
 

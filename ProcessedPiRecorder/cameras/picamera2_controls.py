@@ -187,7 +187,8 @@ def _fix_automatics(native: Dict[str, Any], offered: Mapping[str, Any]) -> None:
 def _native_value(name: str, value: Any, camera: str, enums: Any) -> Any:
     if not isinstance(value, str):
         return value.item() if hasattr(value, 'item') else value       # numpy's numbers are not libcamera's
-    kinds = (getattr(place, f'{name}Enum', None) for place in (enums, getattr(enums, 'draft', None)))
+    places = (enums, getattr(enums, 'draft', None), getattr(enums, 'rpi', None))
+    kinds = (getattr(place, f'{name}Enum', None) for place in places)
     kind = next((kind for kind in kinds if kind is not None), None)
     values = getattr(kind, '__members__', {})
     if value not in values:

@@ -27,7 +27,7 @@ from typing import Any, Callable, ClassVar, Deque, Dict, Optional, Set
 import numpy as np
 
 from ..errors import CameraError
-from .picamera2_system import Found, Stack, explain, open_camera
+from .picamera2_system import Found, Stack, explain, open_camera, takes
 
 __all__ = ['Session']
 
@@ -66,6 +66,8 @@ class Session:
             self._poll.register(source, select.POLLIN)
         self._last_s = time.monotonic()
         self.picam2.pre_callback = self._keep
+        mapped = stack.picamera2.MappedArray
+        self._mapping = {'reshape': False, **({'write': False} if takes(mapped.__init__, 'write') else {})}
 
     def start(self) -> None:
         """Let frames flow."""
@@ -108,7 +110,7 @@ class Session:
             request = self._ready.popleft()
             try:
                 if copy is not None and out is not None:
-                    with self.stack.picamera2.MappedArray(request, 'main', reshape=False, write=False) as mapped:
+                    with self._mapped(request) as mapped:
                         copy(mapped.array, out)
                 metadata: Metadata = request.get_metadata()
             finally:
@@ -171,8 +173,14 @@ class Session:
                 self.picam2.process_requests(self)
 
     def _keep(self, request: Any) -> None:
-        request.acquire()
-        self._ready.append(request)
+        # Older ones of picamera2 pass on frames that libcamera marks as damaged; to the timestamps they are missing.
+        buffer = next(iter(request.request.buffers.values()))
+        if buffer.metadata.status == self.stack.libcamera.FrameMetadata.Status.Success:
+            request.acquire()
+            self._ready.append(request)
+
+    def _mapped(self, request: Any) -> Any:
+        return self.stack.picamera2.MappedArray(request, 'main', **self._mapping)
 
     def _ask_why_it_is_silent(self) -> None:
         self._last_s = time.monotonic()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -21,11 +20,9 @@ from .picamera2_formats import (
 )
 from .picamera2_probe import Evidence, Sample, judge, require_rate
 from .picamera2_session import Session
-from .picamera2_system import explain, plain
+from .picamera2_system import explain, plain, reasons, takes
 
 __all__ = ['SetUp']
-
-log = logging.getLogger(__name__)
 
 Size = Tuple[int, int]
 
@@ -117,8 +114,10 @@ class SetUp:
     def _sensor_modes(self) -> List[SensorMode]:
         try:
             return sensor_modes(self._picam2.sensor_modes)
-        except Exception as error:     # it configures each mode, with buffers; a webcam or little memory refuses that
-            log.warning('%s does not tell its sensor modes (%s); libcamera chooses one', self._name, error)
+        except Exception as error:     # it configures each mode, with buffers, for which there may not be memory enough
+            self._warnings.append(('AutomaticChoiceWarning',
+                                   f'{self._name} does not tell its sensor modes ({reasons(error)}), so libcamera '
+                                   'chose one, which may show only a part of the field of view'))
             return []
 
     def _configure(self, asked: Asked, controls: Plan, mode: Optional[SensorMode], size: Size) -> Tuple[Size, Size]:
@@ -151,13 +150,17 @@ class SetUp:
         # Gray is the brightness plane as it comes: full range. OpenCV converts colour as broadcast has it.
         colours = library.ColorSpace.Sycc() if self._request.pixel_format == 'gray' else library.ColorSpace.Smpte170m()
         options: Dict[str, Any] = {} if taken.startswith(('RGB', 'BGR', 'X')) else {'colour_space': colours}
-        if mode is not None:
+        # No raw stream: it would take the larger part of the memory for buffers. But an older picamera2 knows the
+        # sensor mode by nothing else.
+        options['raw'] = None
+        if mode is not None and takes(picam2.create_video_configuration, 'sensor'):
             options['sensor'] = {'output_size': mode.size, 'bit_depth': mode.bit_depth}
+        elif mode is not None:
+            options['raw'] = {'size': mode.size}
         try:
-            # No raw stream: it would take the larger part of the memory for buffers. No queue: picamera2 would keep
-            # a buffer back for whoever asks for the newest frame.
+            # No queue: picamera2 would keep a buffer back for whoever asks for the newest frame.
             configuration = picam2.create_video_configuration(
-                main={'format': taken, 'size': size}, raw=None, display=None, encode=None, queue=False,
+                main={'format': taken, 'size': size}, display=None, encode=None, queue=False,
                 buffer_count=asked.buffer_count, **options,
                 transform=library.Transform(hflip=int(controls.hflip), vflip=int(controls.vflip)))
             picam2.configure(configuration)

@@ -5,6 +5,7 @@ Only to be used where no process will be forked afterwards: libcamera starts thr
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 from ..errors import CameraError, CameraNotFoundError
 from .stacks import missing
 
-__all__ = ['Found', 'Stack', 'explain', 'find', 'found', 'load', 'open_camera', 'plain', 'reasons']
+__all__ = ['Found', 'Stack', 'explain', 'find', 'found', 'load', 'open_camera', 'plain', 'reasons', 'takes']
 
 PROC = Path('/proc')
 LOCATIONS = {0: 'front', 1: 'back', 2: 'external'}
@@ -98,6 +99,11 @@ def open_camera(stack: Stack, camera: Found) -> Any:
             return stack.picamera2.Picamera2(camera.number)
     except Exception as error:
         raise explain(error, camera, 'opened') from error
+
+
+def takes(function: Any, name: str) -> bool:
+    """Whether a function of picamera2's has this parameter: not every system has the newest."""
+    return name in inspect.signature(function).parameters
 
 
 def explain(error: BaseException, camera: Found, doing: str) -> CameraError:
