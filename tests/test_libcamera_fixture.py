@@ -153,6 +153,7 @@ def film_until_unplugged() -> Tuple[int, int]:
     deadline = time.monotonic() + 20
     while len(Picamera2.global_camera_info()) > 1 and time.monotonic() < deadline:
         time.sleep(0.05)
+    time.sleep(1)                       # for the last frames to come through picamera2's thread
     return count[0], len(Picamera2.global_camera_info())
 
 
@@ -292,11 +293,15 @@ def test_dropped_frames(sensors: Bench) -> None:
 def test_a_stall_that_ends_and_one_that_does_not(sensors: Bench) -> None:
     sensors.set_faults(0, stall_from=10, stall_until=30)
     shots = elsewhere(film, frames=20)
-    assert sensors.runs(0)[-1].fates('stalled') == list(range(10, 30))
-    assert {9, 30} <= set(numbers(shots)) and not set(range(10, 30)) & set(numbers(shots))
+    run, = sensors.runs(0)
+    assert run.fates('stalled') == list(range(10, 30))
+    assert numbers(shots) == run.fates('delivered')[:20] and max(numbers(shots)) >= 30
 
     sensors.set_faults(0, stall_from=10)
-    assert max(numbers(elsewhere(film, frames=20, patience_s=2))) == 9
+    shots = elsewhere(film, frames=20, patience_s=3)
+    run = sensors.runs(0)[-1]
+    assert numbers(shots) == run.fates('delivered') and max(numbers(shots)) < 10
+    assert run.fates('stalled') == [frame.number for frame in run.frames[10:]] != []
     sensors.set_faults(0)
     assert len(elsewhere(film, frames=20)) == 20
 
@@ -306,7 +311,7 @@ def test_frames_that_libcamera_marks_as_corrupt_are_thrown_away_by_picamera2(sen
     sensors.set_faults(0, error_every=4)
     shots = elsewhere(film, frames=15)
     run, = sensors.runs(0)
-    assert run.fates('corrupt')[:3] == [4, 8, 12]
+    assert run.fates('corrupt') and all(number % 4 == 0 for number in run.fates('corrupt'))
     assert numbers(shots) == run.fates('delivered')[:15]
 
 
@@ -359,7 +364,7 @@ def test_controls_act_and_are_told(sensors: Bench) -> None:
 @needs_the_sensors
 def test_exposure_settles_by_itself(sensors: Bench) -> None:
     exposures = [shot.metadata['ExposureTime'] for shot in elsewhere(film, frames=20)]
-    assert exposures[0] < 8000 and exposures[-1] == exposures[-5] == 10_000
+    assert exposures[0] < exposures[-1] == exposures[-5] == 10_000
 
 
 @needs_the_sensors
