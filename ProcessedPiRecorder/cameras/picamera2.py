@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 import numpy as np
 
 from ..errors import CameraError, CameraFormatError, CameraNotFoundError, RecorderError
 from .base import Camera, CameraListing, CameraRequest, FrameSink, Granted, Stamp
-from .picamera2_formats import PixelCopy, sensor_modes
+from .picamera2_formats import PixelCopy, SensorMode, sensor_modes
 from .picamera2_session import Metadata, Session
 from .picamera2_setup import SetUp
 from .picamera2_system import Found, Stack, find, found, load, open_camera, plain
@@ -163,9 +163,16 @@ def _listing(stack: Stack, camera: Found) -> CameraListing:
     except RecorderError as error:
         return CameraListing(name, about, False, str(error))
     try:
-        modes = tuple(dict.fromkeys(f'{mode}, {mode.bit_depth} bit' for mode in sensor_modes(picam2.sensor_modes)))
+        modes = _mode_texts(sensor_modes(picam2.sensor_modes))
     except Exception:          # webcams, and cameras for whose largest mode there is not memory enough
         modes = ()
     finally:
         picam2.close()
     return CameraListing(name, about, True, modes=modes)
+
+
+def _mode_texts(modes: List[SensorMode]) -> Tuple[str, ...]:
+    depths: Dict[str, Set[int]] = {}
+    for mode in modes:
+        depths.setdefault(str(mode), set()).add(mode.bit_depth)
+    return tuple(f'{text}, {" or ".join(map(str, sorted(bits)))} bit' for text, bits in depths.items())
