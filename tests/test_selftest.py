@@ -84,7 +84,8 @@ def test_on_a_synthetic_camera_nothing_fails_and_nothing_is_left(ppr: Any) -> No
     assert (code, err, everything['exit_code']) == (0, '', 0), out
     assert list(results) == NAMES
     for name in ('camera', 'recording', 'callback', 'clock', 'losses', 'again'):
-        assert results[name]['result'] == PASS, results[name]
+        # A warning, such as of a ring that was half full: the machine was busy with something else.
+        assert results[name]['result'] in (PASS, WARN), results[name]
     for name in ('busy', 'exposure', 'mirror', 'eyes', 'lenses'):
         assert results[name]['result'] == SKIPPED and len(results[name]['notes'][0]) > 20, results[name]
     assert results['recording']['figures']['captured'] == results['recording']['figures']['written'] == 60
@@ -445,7 +446,8 @@ class Studio(Camera):
 
 @pytest.mark.parametrize('studio, result, words', [
     (Studio(), PASS, 'mean level'),
-    (Studio(exposes=False), FAIL, 'does not make the picture brighter'),
+    (Studio(exposes=False), FAIL, 'hardly makes the picture brighter'),
+    (Studio(light=60.0), SKIPPED, 'too bright'),
     (Studio(light=0.01), SKIPPED, 'too dark'),
     (SyntheticCamera(), SKIPPED, 'no such control')])
 def test_exposure(studio: Camera, result: str, words: str) -> None:

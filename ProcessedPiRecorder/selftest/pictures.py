@@ -20,7 +20,8 @@ SHORT, LONG = 0.05, 0.8   # exposures, as shares of the frame period
 GAIN = 2.0                # fixed, or the automatic would make up for the exposure
 FIXING = ('exposure_us', 'gain', 'iso', 'freeze', 'exposure_mode')     # what would speak against that
 #: Gray levels.
-DARK, VISIBLE, STRUCTURE = 25.0, 3.0, 3.0
+DARK, GLARING, VISIBLE, STRUCTURE = 25.0, 230.0, 3.0, 3.0
+BRIGHTER = 1.3            # times, at least: far less than the light, of which gamma and black level take theirs
 RIM = 0.1                 # of height and width
 COVERED = 0.7             # of a half's brightness is left, at most, when its lens is covered
 ALIKE = 0.02              # correlations closer than this do not tell left from right
@@ -36,9 +37,12 @@ def exposure(context: Context) -> Finding:
                           .mean()) for number, time_us in enumerate(times_us))
     judge = Judge(exposures_us=times_us, levels=[round(dark, 2), round(bright, 2)])
     told = f'mean level {dark:.1f} at {times_us[0]} µs, {bright:.1f} at {times_us[1]} µs'
-    if bright < DARK and bright - dark < VISIBLE:
+    acts = bright >= BRIGHTER * dark and bright - dark >= VISIBLE
+    if not acts and bright < DARK:
         raise Skip(f'it is too dark here to tell ({told}); give the camera light')
-    judge.require(bright - dark >= VISIBLE, f'a longer exposure does not make the picture brighter: {told}')
+    if not acts and dark > GLARING:
+        raise Skip(f'it is too bright here to tell ({told}); give the camera less light')
+    judge.require(acts, f'an exposure {LONG / SHORT:.0f} times as long hardly makes the picture brighter: {told}')
     judge.note(told)
     return judge.finding()
 
