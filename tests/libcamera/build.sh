@@ -62,7 +62,7 @@ if [ ! -f "$build/build.ninja" ]; then
         -Dv4l2=disabled -Ddocumentation=disabled -Dapps-output-dng=disabled -Dandroid=disabled
 fi
 bindings=src/py/libcamera
-say "building $version ..."
+[ -f "$build/.ninja_log" ] || say "building $version ..."
 # shellcheck disable=SC2046
 run ninja -C "$build" $(ninja -C "$build" -t targets all |
     sed -n -e 's|^\(src/libcamera/\(base/\)\{0,1\}libcamera\(-base\)\{0,1\}\.so\.[0-9.]*\):.*|\1|p' \
