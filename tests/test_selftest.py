@@ -159,7 +159,7 @@ def test_ctrl_c_ends_it_and_leaves_nothing() -> None:
     assert list(Path().iterdir()) == []
 
 
-@pytest.mark.parametrize('questions', [True, False])
+@pytest.mark.parametrize('questions', [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_on_a_terminal_it_asks_only_if_asked_to(questions: bool) -> None:
     ours, theirs = os.openpty()
     options = ['--questions'] if questions else []
@@ -279,13 +279,13 @@ def test_damaged_pages_are_found() -> None:
 
 
 def slow(buffer: Any, cb_queue: Any) -> Any:
-    time.sleep(0.2)
+    time.sleep(0.1)
     return buffer[-1]
 
 
 def test_frames_that_by_pass_the_callback_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, 'pass_through', slow)
-    finding = found('callback', SyntheticCamera(**PATIENT), seconds=3.0)['callback']
+    finding = found('callback', SyntheticCamera(**PATIENT), seconds=2.5)['callback']
     assert finding.result == FAIL and 'did not pass through the callback' in told(finding)
     assert finding.figures['bypassed'] > 0
 
@@ -455,7 +455,7 @@ def test_exposure(studio: Camera, result: str, words: str) -> None:
     assert finding.result == result and words in told(finding), told(finding)
 
 
-@pytest.mark.parametrize('stereo', [False, True])
+@pytest.mark.parametrize('stereo', [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize('studio, result, words', [
     (Studio(), PASS, 'correlation 1.00 with the mirrored'),
     (Studio(flips=False), FAIL, 'does not mirror'),

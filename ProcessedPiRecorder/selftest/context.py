@@ -17,6 +17,7 @@ __all__ = ['BY_HAND', 'FAIL', 'PASS', 'SKIPPED', 'WARN', 'Context', 'Finding', '
 PASS, WARN, FAIL, SKIPPED, BY_HAND = 'pass', 'warn', 'fail', 'skipped', 'by hand'
 
 LOOK_S = 0.1
+BRIEF_S, BRIEF_FRAMES = 0.5, 10
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class Context:
 
     def brief(self) -> float:
         """Seconds for a recording that needs a few frames only."""
-        return max(1.0, 10 / self.rate)
+        return max(BRIEF_S, BRIEF_FRAMES / self.rate)
 
 
 @contextmanager
