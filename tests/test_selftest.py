@@ -159,7 +159,8 @@ def test_ctrl_c_ends_it_and_leaves_nothing() -> None:
     assert list(Path().iterdir()) == []
 
 
-@pytest.mark.parametrize('questions', [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('questions', [True, False])
+@pytest.mark.slow
 def test_on_a_terminal_it_asks_only_if_asked_to(questions: bool) -> None:
     ours, theirs = os.openpty()
     options = ['--questions'] if questions else []
@@ -208,6 +209,7 @@ def test_losses_that_the_camera_hides_show_in_its_clock() -> None:
     assert findings['clock'].figures['drift_ppm'] > 50_000
 
 
+@pytest.mark.slow
 def test_losses_without_evidence_show_in_the_rate() -> None:
     findings = found('recording clock losses', SyntheticCamera(loss_detection='none', lose_every=10, **PATIENT),
                      seconds=3.0)
@@ -216,11 +218,13 @@ def test_losses_without_evidence_show_in_the_rate() -> None:
     assert findings['clock'].result == findings['losses'].result == SKIPPED
 
 
+@pytest.mark.slow
 def test_a_stall_is_told() -> None:
     finding = found('recording', SyntheticCamera(stall_at=70, stall_s=1.5), seconds=3.0)['recording']
     assert finding.result == FAIL and 'stall' in finding.problems[0]
 
 
+@pytest.mark.slow
 def test_a_camera_that_breaks_off_does_not_keep_other_checks_from_being_made() -> None:
     findings = found('recording clock again', SyntheticCamera(raise_at=80, **PATIENT), seconds=3.0)
     assert findings['recording'].result == FAIL and 'fails at frame 80' in told(findings['recording'])
@@ -239,6 +243,7 @@ class OnAnotherClock(SyntheticCamera):
         return dataclasses.replace(super().open(request), clock_base='utc')
 
 
+@pytest.mark.slow
 def test_a_wrong_clock_is_seen() -> None:
     finding = found('recording clock', OnAnotherClock(**PATIENT))['clock']
     assert finding.result == FAIL and 'another clock than was said' in told(finding)
@@ -258,6 +263,7 @@ def test_another_size_without_a_word_fails_and_another_rate_is_told() -> None:
     assert 'asked for 60 Hz, it gave 50.00 Hz' in finding.problems
 
 
+@pytest.mark.slow
 def test_a_source_that_ends_early_is_told() -> None:
     findings = found('recording losses', SyntheticCamera(frames=40, **PATIENT))
     assert findings['recording'].result == WARN
@@ -283,6 +289,7 @@ def slow(buffer: Any, cb_queue: Any) -> Any:
     return buffer[-1]
 
 
+@pytest.mark.slow
 def test_frames_that_by_pass_the_callback_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, 'pass_through', slow)
     finding = found('callback', SyntheticCamera(**PATIENT), seconds=2.5)['callback']
@@ -298,6 +305,7 @@ def test_a_pause_loses_frames_and_they_are_told() -> None:
     assert finding.figures['reported'] == finding.figures['by_time'] > 5
 
 
+@pytest.mark.slow
 def test_a_camera_that_keeps_all_frames_passes_too() -> None:
     finding = found('losses', SyntheticCamera(**PATIENT))['losses']
     assert (finding.result, finding.figures['reported']) == (PASS, 0), told(finding)
@@ -317,6 +325,7 @@ class Forgetful(SyntheticCamera):
         return None if stamp is None else stamp._replace(count=self._counted)
 
 
+@pytest.mark.slow
 def test_losses_that_are_not_told_fail() -> None:
     finding = found('losses', Forgetful(loss_detection='count'))['losses']
     assert finding.result == FAIL and "gaps in the camera's times differ" in told(finding)
@@ -327,6 +336,7 @@ def state_of(pid: int) -> str:
     return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0]
 
 
+@pytest.mark.slow
 def test_a_paused_process_goes_on_even_when_we_are_killed() -> None:
     sleeper = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])
     code = f'from ProcessedPiRecorder.selftest import pause; pause._pause({sleeper.pid}, 1.0)'
@@ -384,6 +394,7 @@ def test_a_camera_in_use_is_refused_and_then_given_back(tmp_path: Path) -> None:
     assert findings['busy'].result == PASS and 'in use by another program' in told(findings['busy'])
 
 
+@pytest.mark.slow
 def test_a_second_user_who_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found('busy', SyntheticCamera(**PATIENT))['busy'].result == SKIPPED
     monkeypatch.setattr(checks, '_is_exclusive', lambda spec: True)
@@ -450,17 +461,19 @@ class Studio(Camera):
     (Studio(light=60.0), SKIPPED, 'too bright'),
     (Studio(light=0.01), SKIPPED, 'too dark'),
     (SyntheticCamera(), SKIPPED, 'no such control')])
+@pytest.mark.slow
 def test_exposure(studio: Camera, result: str, words: str) -> None:
     finding = found('exposure', studio)['exposure']
     assert finding.result == result and words in told(finding), told(finding)
 
 
-@pytest.mark.parametrize('stereo', [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('stereo', [False, True])
 @pytest.mark.parametrize('studio, result, words', [
     (Studio(), PASS, 'correlation 1.00 with the mirrored'),
     (Studio(flips=False), FAIL, 'does not mirror'),
     (Studio(lopsided=False), SKIPPED, 'looks the same mirrored'),
     (Studio(light=0.0), SKIPPED, 'next to nothing')])
+@pytest.mark.slow
 def test_mirror(studio: Camera, result: str, words: str, stereo: bool) -> None:
     finding = found('mirror', studio, stereo=stereo, width=192 if stereo else 96)['mirror']
     assert finding.result == result and words in told(finding), told(finding)
@@ -472,6 +485,7 @@ def test_a_control_that_a_pi_camera_refuses_is_a_warning(monkeypatch: pytest.Mon
     assert finding.result == WARN and 'though Pi cameras have this control' in told(finding)
 
 
+@pytest.mark.slow
 def test_two_eyes_are_two_pictures() -> None:
     assert found('eyes', Studio(), stereo=True, width=192)['eyes'].result == PASS
     finding = found('eyes', Studio(twins=True), stereo=True, width=192)['eyes']
@@ -490,12 +504,14 @@ def coverer(place: Path, meant: Callable[[str], str]) -> Callable[[str], bool]:
     (lambda side: side, PASS, 'LEFT covered: left half at 2 % of its brightness, right half at 100 %'),
     (lambda side: {'LEFT': 'RIGHT', 'RIGHT': 'LEFT'}[side], FAIL, 'left and right are swapped'),
     (lambda side: 'NONE', FAIL, 'neither half got dark')])
+@pytest.mark.slow
 def test_lenses(tmp_path: Path, meant: Callable[[str], str], result: str, words: str) -> None:
     place = tmp_path / 'covers'
     finding = found('lenses', Studio(covers=place), stereo=True, width=192, ask=coverer(place, meant))['lenses']
     assert finding.result == result and words in told(finding), told(finding)
 
 
+@pytest.mark.slow
 def test_lenses_without_someone_at_the_camera() -> None:
     assert found('lenses', Studio(), stereo=True, width=192)['lenses'].result == BY_HAND
     assert found('lenses', Studio(), stereo=True, width=192, ask=lambda text: False)['lenses'].result == BY_HAND
@@ -641,6 +657,7 @@ def test_picamera(tmp_path: Path) -> None:
 
 
 @mmal_kit.needs_the_stub
+@pytest.mark.slow
 def test_a_picamera_whose_clock_runs_wrong(tmp_path: Path) -> None:
     with mmal_kit.simulation(tmp_path, cameras=2, stc_drift_ppm=20_000, frames=64):
         findings = found('recording clock eyes exposure', 'picamera', width=1280, height=480, framerate=25,

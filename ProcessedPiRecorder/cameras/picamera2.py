@@ -44,7 +44,7 @@ class Picamera2Camera(Camera):
     ``camera_controls``: the common ones (``controls.py``), of which rotation is 0 or 180, and ``roi``, a part of the
     sensor mode's field of view, is narrowed to the shape of the picture; libcamera's own by their names
     ('Sharpness', 'AfMode', 'SyncMode', ...; enumerations by number or name); ``warm_up_s`` (1);
-    ``freeze`` (True: after the warm-up exposure, gain and white balance stay as they are); ``buffer_count`` (8);
+    ``freeze`` (True: after the warm-up exposure, gain and white balance stay as they are; False); ``buffer_count`` (8);
     ``sensor_mode`` ((width, height), instead of the one chosen).
 
     Two of them as ``('picamera2:0', 'picamera2:1')`` with stereo=True are paired by SensorTimestamp.

@@ -66,7 +66,7 @@ def read_own(controls: Mapping[str, Any], camera: str) -> Asked:
     freeze = controls.get(FREEZE)
     if freeze not in (None, True, False):
         raise CameraFormatError(f'control {FREEZE}={freeze!r} does not suit {camera}; use True or False')
-    return Asked(int(values['buffer_count']), float(values['warm_up_s']), mode, freeze is not False)
+    return Asked(int(values['buffer_count']), float(values['warm_up_s']), mode, bool(freeze))
 
 
 def plan(controls: Mapping[str, Any], offered: Mapping[str, Any], camera: str, enums: Any = None,
