@@ -45,7 +45,9 @@ setup(
     ],
     extras_require={
         'picamera': [f'picamera==1.13; sys_platform == "linux" and {ON_A_PI}'],
-        'picamera2': [f'picamera2>=0.3.12; sys_platform == "linux" and {ON_A_PI}'],
+        # Later ones than 0.3.30 say that they run on Python 3.9, and do not.
+        'picamera2': [f'picamera2>=0.3.12,<=0.3.30; python_version < "3.10" and sys_platform == "linux" and {ON_A_PI}',
+                      f'picamera2>=0.3.12; python_version >= "3.10" and sys_platform == "linux" and {ON_A_PI}'],
         'test': ['pytest>=8.0', 'pytest-timeout>=2.3', 'hypothesis>=6.100', 'psutil>=5.9', 'Pillow>=9.0'],
         'dev': ['ruff>=0.6', 'mypy>=1.11'],
     },

@@ -47,12 +47,13 @@ class Modern(SyntheticCamera):
 
     name = 'picamera2'
 
-    def __init__(self, number: Any = 0) -> None:
+    def __init__(self, number: Any, webcams: bool) -> None:
         super().__init__(seed=int(number))
+        assert not webcams
 
 
 class Nothing(SyntheticCamera):
-    def __init__(self, number: Any = 0) -> None:
+    def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__()
 
     def open(self, request: CameraRequest) -> Any:

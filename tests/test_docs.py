@@ -12,8 +12,8 @@ import pytest
 import typer
 
 from ProcessedPiRecorder.cameras.controls import COMMON
-from ProcessedPiRecorder.cameras.picamera2_controls import read_own
-from ProcessedPiRecorder.cameras.picamera_controls import NATIVE, wishes
+from ProcessedPiRecorder.cameras.libcamera.controls import read_own
+from ProcessedPiRecorder.cameras.mmal.controls import NATIVE, wishes
 from ProcessedPiRecorder.cli import options
 from ProcessedPiRecorder.cli.app import app
 from ProcessedPiRecorder.pipeline.plan import LOSS_REASONS

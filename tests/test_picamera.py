@@ -363,10 +363,10 @@ with picamera.PiCamera(resolution=(640, 480)):
 
 
 def test_a_camera_taken_by_another_program(sim: Simulation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ProcessedPiRecorder.cameras import picamera_stack
+    from ProcessedPiRecorder.cameras.mmal import stack
     device = tmp_path / 'vchiq'
     device.write_bytes(b'')
-    monkeypatch.setattr(picamera_stack, 'VCHIQ', str(device))
+    monkeypatch.setattr(stack, 'VCHIQ', str(device))
     with subprocess.Popen([sys.executable, '-W', 'ignore', '-c', HOLDER, str(device)], stdin=subprocess.PIPE,
                           stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None and holder.stdin is not None
@@ -381,10 +381,10 @@ def test_a_camera_taken_by_another_program(sim: Simulation, tmp_path: Path, monk
 
 def test_a_device_that_this_user_may_not_open(sim: Simulation, tmp_path: Path,
                                               monkeypatch: pytest.MonkeyPatch) -> None:
-    from ProcessedPiRecorder.cameras import picamera_stack
+    from ProcessedPiRecorder.cameras.mmal import stack
     device = tmp_path / 'vchiq'
     device.write_bytes(b'')
-    monkeypatch.setattr(picamera_stack, 'VCHIQ', str(device))
+    monkeypatch.setattr(stack, 'VCHIQ', str(device))
     monkeypatch.setattr(os, 'access', lambda path, mode: path != str(device))
     with pytest.raises(CameraError, match='usermod -aG video'):
         take()
@@ -404,8 +404,8 @@ def test_out_of_gpu_memory_or_taken(tmp_path: Path, step: str, status: str) -> N
 
 
 def test_a_size_that_the_firmware_refuses(sim: Simulation, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ProcessedPiRecorder.cameras import picamera_stack
-    monkeypatch.setattr(picamera_stack, 'camera_modules', lambda: [picamera_stack.Module('imx999', 9999, 9999)])
+    from ProcessedPiRecorder.cameras.mmal import stack
+    monkeypatch.setattr(stack, 'camera_modules', lambda: [stack.Module('imx999', 9999, 9999)])
     with pytest.raises(CameraFormatError, match='at 4000x4000, 30 Hz: the firmware refuses this.*another size'):
         take(width=4000, height=4000)
 

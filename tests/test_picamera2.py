@@ -215,7 +215,7 @@ def test_brightness_and_exposure_act(tmp_path: Path, sensors: Bench) -> None:
 
 
 @pytest.mark.parametrize('freeze', [True, False])
-def test_the_automatics_are_frozen_after_the_warm_up_unless_told(sensors: Bench, freeze: bool) -> None:
+def test_the_automatics_are_frozen_after_the_warm_up_when_told(sensors: Bench, freeze: bool) -> None:
     """A warm-up far too short for automatic exposure, which is then either stopped on its way, or goes on."""
     code = f'''
         controls = {{'warm_up_s': 0.2, 'freeze': {freeze}, 'buffer_count': 2}}

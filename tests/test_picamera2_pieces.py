@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 import pytest
 
-from ProcessedPiRecorder.cameras import CameraRequest, picamera2_system
+from ProcessedPiRecorder.cameras import CameraRequest
 from ProcessedPiRecorder.cameras.controls import CommonControls
-from ProcessedPiRecorder.cameras.picamera2 import Picamera2Camera
-from ProcessedPiRecorder.cameras.picamera2_controls import (
+from ProcessedPiRecorder.cameras.libcamera import system
+from ProcessedPiRecorder.cameras.libcamera.controls import (
     OWN,
     crop,
     frame_duration_us,
@@ -25,7 +25,7 @@ from ProcessedPiRecorder.cameras.picamera2_controls import (
     read_own,
     unmet,
 )
-from ProcessedPiRecorder.cameras.picamera2_formats import (
+from ProcessedPiRecorder.cameras.libcamera.formats import (
     CHOICES,
     PixelCopy,
     SensorMode,
@@ -36,9 +36,9 @@ from ProcessedPiRecorder.cameras.picamera2_formats import (
     sensor_modes,
     substitution,
 )
-from ProcessedPiRecorder.cameras.picamera2_probe import Sample, judge, require_rate
-from ProcessedPiRecorder.cameras.picamera2_session import Session
-from ProcessedPiRecorder.cameras.picamera2_system import (
+from ProcessedPiRecorder.cameras.libcamera.probe import Sample, judge, require_rate
+from ProcessedPiRecorder.cameras.libcamera.session import Session
+from ProcessedPiRecorder.cameras.libcamera.system import (
     Found,
     Stack,
     explain,
@@ -49,6 +49,7 @@ from ProcessedPiRecorder.cameras.picamera2_system import (
     plain,
     reasons,
 )
+from ProcessedPiRecorder.cameras.picamera2 import Picamera2Camera
 from ProcessedPiRecorder.errors import CameraError, CameraFormatError, CameraNotFoundError, RecorderError
 
 # ---------------------------------------------------------------- pixels
@@ -251,7 +252,7 @@ def test_controls_of_our_own(controls: Any, says: str) -> None:
 
 
 def test_defaults_of_our_own() -> None:
-    assert read_own({}, 'cam') == (OWN['buffer_count'][0], OWN['warm_up_s'][0], None, True)
+    assert read_own({}, 'cam') == (OWN['buffer_count'][0], OWN['warm_up_s'][0], None, False)
     given = {'sensor_mode': [640, 480], 'freeze': False, 'buffer_count': None}
     assert read_own(given, 'cam') == (8, 1.0, (640, 480), False)
 
@@ -397,7 +398,7 @@ def test_reasons_are_told_once() -> None:
 
 
 def test_who_holds_the_camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(picamera2_system, 'PROC', tmp_path)
+    monkeypatch.setattr(system, 'PROC', tmp_path)
     for number, comm, target in (('4711', 'motion', '/dev/media3'), ('4712', 'bash', '/dev/null'),
                                  (str(os.getpid()), 'python', '/dev/video0')):
         (tmp_path / number / 'fd').mkdir(parents=True)
@@ -426,6 +427,16 @@ def test_cameras_are_found_by_number() -> None:
     assert stack.versions['libcamera'] == 'v0.5'
 
 
+def test_webcams_can_be_left_out() -> None:
+    webcam = {'Model': 'C270', 'Id': '/base/soc/usb@1', 'Num': 1}
+    stack = stack_with({'Model': 'imx219', 'Id': '/base/i2c', 'Num': 0}, webcam)
+    assert find(stack, 0, webcams=False).model == 'imx219'
+    with pytest.raises(CameraNotFoundError, match='no picamera2:1'):
+        find(stack, 1, webcams=False)
+    with pytest.raises(CameraNotFoundError, match='on a ribbon cable'):
+        find(stack_with(webcam), 0, webcams=False)
+
+
 def test_values_become_json_types() -> None:
     assert plain({'a': (1, 2.5), 'b': [True, None], 'c': Path('x')}) == {'a': [1, 2.5], 'b': [True, None], 'c': 'x'}
 
@@ -433,7 +444,7 @@ def test_values_become_json_types() -> None:
 def failing_import(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     def fail(name: str) -> ModuleType:
         raise error
-    monkeypatch.setattr(picamera2_system, 'import_module', fail)
+    monkeypatch.setattr(system, 'import_module', fail)
 
 
 @pytest.mark.parametrize(('error', 'says'), [
@@ -441,7 +452,7 @@ def failing_import(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> Non
      'libcamera cannot be imported.*python3-picamera2.*--system'),
     (ValueError('numpy.dtype size changed'), "numpy from pip.*'numpy<2'")])
 def test_an_installation_that_is_broken(monkeypatch: pytest.MonkeyPatch, error: BaseException, says: str) -> None:
-    monkeypatch.setattr(picamera2_system, 'missing', lambda name: None)
+    monkeypatch.setattr(system, 'missing', lambda name: None)
     failing_import(monkeypatch, error)
     with pytest.raises(CameraError, match=says):
         load()
@@ -449,7 +460,7 @@ def test_an_installation_that_is_broken(monkeypatch: pytest.MonkeyPatch, error: 
 
 def test_a_package_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     sentinel = CameraNotFoundError('it is not here')
-    monkeypatch.setattr(picamera2_system, 'missing', lambda name: sentinel)
+    monkeypatch.setattr(system, 'missing', lambda name: sentinel)
     failing_import(monkeypatch, ImportError("No module named 'picamera2'", name='picamera2'))
     with pytest.raises(RecorderError, match='it is not here'):
         load()

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from recording_tools import wait_until
 
 from ProcessedPiRecorder.cameras import CameraRequest, Granted, PicameraCamera, picamera, stacks
-from ProcessedPiRecorder.cameras.picamera_controls import NATIVE, wishes
-from ProcessedPiRecorder.cameras.picamera_frames import FRAME_END, FRAME_START, TIME_UNKNOWN, Frames, Layout, period_us
+from ProcessedPiRecorder.cameras.mmal.controls import NATIVE, wishes
+from ProcessedPiRecorder.cameras.mmal.frames import FRAME_END, FRAME_START, TIME_UNKNOWN, Frames, Layout, period_us
 from ProcessedPiRecorder.errors import CameraFormatError, CameraNotFoundError, MissingExtraError
 
 WHOLE = FRAME_START | FRAME_END
@@ -276,16 +276,16 @@ class Absent:
 @pytest.fixture
 def unloaded() -> Iterator[None]:
     """picamera and our module over it out of sys.modules for a while."""
-    names = [name for name in sys.modules if name.split('.')[0] == 'picamera' or name.endswith('.picamera_stack')]
+    names = [name for name in sys.modules if name.split('.')[0] == 'picamera' or name.endswith('.mmal.stack')]
     kept = {name: sys.modules.pop(name) for name in names}
-    package: Any = sys.modules['ProcessedPiRecorder.cameras']
-    stack: Optional[Any] = package.__dict__.pop('picamera_stack', None)
+    package: Any = sys.modules['ProcessedPiRecorder.cameras.mmal']
+    stack: Optional[Any] = package.__dict__.pop('stack', None)
     yield
-    for name in [name for name in sys.modules if name.endswith('.picamera_stack')]:
+    for name in [name for name in sys.modules if name.endswith('.mmal.stack')]:
         del sys.modules[name]
     sys.modules.update(kept)
     if stack is not None:
-        package.picamera_stack = stack
+        package.stack = stack
 
 
 @pytest.mark.parametrize(('machine', 'kind', 'says'), [

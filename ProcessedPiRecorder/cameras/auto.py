@@ -94,13 +94,13 @@ def _legacy() -> Camera:
 
 
 def _libcamera() -> Camera:
-    return _load('picamera2', 'Picamera2Camera')()
+    return _load('picamera2', 'Picamera2Camera')(0, webcams=False)
 
 
 def _libcamera_pair() -> Camera:
     from .pair import StereoPair
     camera = _load('picamera2', 'Picamera2Camera')
-    return StereoPair(camera(0), camera(1))
+    return StereoPair(camera(0, webcams=False), camera(1, webcams=False))
 
 
 def _load(name: str, cls: str) -> Any:

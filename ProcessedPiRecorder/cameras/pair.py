@@ -52,10 +52,10 @@ class StereoPair(Camera):
 
     Each is read in a thread of its own, in the reader process. Frames are paired by sensor time where both cameras
     count on the same clock of the system (or are files, by time from their start), else by arrival; a pair's two
-    times differ by half a frame period at most. A frame that finds no partner is dropped and reported as lost with
-    the reason 'unpaired', once there has been a pair. Two free-running cameras drift; where their phases cross, single frames stay unpaired.
-    The pair bears the times of the eye whose losses can be seen better. Each pair's skew is in its ``Stamp`` (and so
-    in its page); ``statistics`` sums it up.
+    times differ by half a frame period at most. The recording begins with the first pair; a frame that finds no
+    partner after that is dropped and reported as lost with the reason 'unpaired'. Two free-running cameras drift;
+    where their phases cross, single frames stay unpaired. The pair bears the times of the eye whose losses can be
+    seen better. Each pair's skew is in its ``Stamp`` (and so in its page); ``statistics`` sums it up.
 
     The request's width is that of both eyes together. ``camera_controls`` go to both, or separately as
     ``{'left': {...}, 'right': {...}}``.

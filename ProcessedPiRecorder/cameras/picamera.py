@@ -12,8 +12,8 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from ..errors import CameraError, CameraFormatError, CameraNotFoundError, MissingExtraError, RecorderError
 from .base import Camera, CameraListing, CameraRequest, FrameSink, Granted, recorded_size
-from .picamera_controls import DEFAULT_RATE, Wishes, apply, freeze, in_force, wishes
-from .picamera_frames import Frames, align, period_us
+from .mmal.controls import DEFAULT_RATE, Wishes, apply, freeze, in_force, wishes
+from .mmal.frames import Frames, align, period_us
 from .stacks import missing, pi_model
 
 __all__ = ['PicameraCamera']
@@ -249,18 +249,18 @@ NO_MODULE = ('the firmware sees no camera module; check the ribbon cable at both
 
 
 def load_stack() -> Any:
-    """The module picamera_stack, with the package picamera behind it. Only in a process that is not forked later."""
+    """The module mmal.stack, with the package picamera behind it. Only in a process that is not forked later."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')      # a package from 2017 on a Python of today
-            from . import picamera_stack
+            from .mmal import stack
     except ImportError as error:
         if error.name != 'picamera':
             raise CameraError(f'the package picamera cannot be loaded: {error}') from error
         raise missing('picamera') or MissingExtraError("camera='picamera'", 'picamera', 'picamera') from error
     except OSError as error:
         raise CameraNotFoundError(NO_LIBRARIES.format(error=error)) from error
-    return picamera_stack
+    return stack
 
 
 @contextmanager

@@ -10,10 +10,10 @@ import numpy as np
 
 from ..errors import CameraError, CameraFormatError, CameraNotFoundError, RecorderError
 from .base import Camera, CameraListing, CameraRequest, FrameSink, Granted, Stamp
-from .picamera2_formats import PixelCopy, SensorMode, sensor_modes
-from .picamera2_session import Metadata, Session
-from .picamera2_setup import SetUp
-from .picamera2_system import Found, Stack, find, found, load, open_camera, plain
+from .libcamera.formats import PixelCopy, SensorMode, sensor_modes
+from .libcamera.session import Metadata, Session
+from .libcamera.setup import SetUp
+from .libcamera.system import Found, Stack, find, found, load, open_camera, plain
 
 __all__ = ['Picamera2Camera']
 
@@ -29,6 +29,7 @@ class Picamera2Camera(Camera):
 
     Args:
         number: which, in the order of `rpicam-hello --list-cameras` and of `ppr cameras`.
+        webcams: whether it may be one.
 
     *Every* frame that libcamera completes is copied into the ring and its buffer given back at once. 0x0 is 1280x720,
     framerate 0 is 30 Hz or the most that the sensor does at that size. Sizes are granted exactly (odd ones rounded up
@@ -52,11 +53,12 @@ class Picamera2Camera(Camera):
 
     name = 'picamera2'
 
-    def __init__(self, number: Any = 0) -> None:
+    def __init__(self, number: Any = 0, webcams: bool = True) -> None:
         if isinstance(number, bool) or not re.match(r'^[0-9]{1,4}$', str(number)):
             raise CameraNotFoundError(f'{number!r} is not the number of a camera; use 0, 1, ... (`ppr cameras` lists '
                                       'them)')
         self.number = int(number)
+        self.webcams = webcams
         self._session: Optional[Session] = None
         self._copy: Optional[PixelCopy] = None
         self._clock: Optional[int] = None
@@ -75,7 +77,7 @@ class Picamera2Camera(Camera):
         self.close()
         self._delivered, self._last = 0, {}
         stack = load()
-        self._session = Session(stack, find(stack, self.number))
+        self._session = Session(stack, find(stack, self.number, self.webcams))
         try:
             set_up = SetUp(self._session, request)
             granted = set_up.run()

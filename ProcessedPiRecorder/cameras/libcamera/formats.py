@@ -9,7 +9,7 @@ from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Seq
 
 import numpy as np
 
-from ..errors import CameraFormatError
+from ...errors import CameraFormatError
 
 __all__ = ['CHOICES', 'PixelCopy', 'SensorMode', 'choose_format', 'choose_mode', 'even', 'nearest_sizes',
            'sensor_modes', 'substitution']

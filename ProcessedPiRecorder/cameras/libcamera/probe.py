@@ -5,8 +5,8 @@ from __future__ import annotations
 from statistics import median
 from typing import List, NamedTuple, Optional, Sequence
 
-from ..errors import CameraFormatError
-from .opencv import HOST_CLOCK
+from ...errors import CameraFormatError
+from ..opencv import HOST_CLOCK
 
 __all__ = ['Evidence', 'Sample', 'judge', 'require_rate']
 

@@ -13,8 +13,8 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
-from ..errors import CameraError, CameraNotFoundError
-from .stacks import missing
+from ...errors import CameraError, CameraNotFoundError
+from ..stacks import missing
 
 __all__ = ['Found', 'Stack', 'explain', 'find', 'found', 'load', 'open_camera', 'plain', 'reasons', 'takes']
 
@@ -81,11 +81,11 @@ def found(stack: Stack) -> List[Found]:
             for number, info in enumerate(stack.picamera2.Picamera2.global_camera_info())]
 
 
-def find(stack: Stack, number: int) -> Found:
+def find(stack: Stack, number: int, webcams: bool = True) -> Found:
     """The camera of that number. Raises CameraNotFoundError that names those that are here."""
-    here = found(stack)
+    here = [camera for camera in found(stack) if webcams or not camera.is_usb]
     if not here:
-        raise CameraNotFoundError(f'libcamera finds no camera; {LOOK}')
+        raise CameraNotFoundError(f'libcamera finds no camera{"" if webcams else " on a ribbon cable"}; {LOOK}')
     if not 0 <= number < len(here):
         raise CameraNotFoundError(f'there is no picamera2:{number}; libcamera finds {", ".join(map(str, here))}. Name '
                                   f'one of these; if another is attached, {LOOK}')

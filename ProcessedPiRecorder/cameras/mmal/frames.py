@@ -12,8 +12,8 @@ from typing import Any, Deque, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from .base import FrameSink, Stamp
-from .capture import import_cv2
+from ..base import FrameSink, Stamp
+from ..capture import import_cv2
 
 __all__ = ['Frames', 'Layout', 'align', 'period_us']
 

@@ -6,8 +6,8 @@ import numbers
 from fractions import Fraction
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Tuple
 
-from ..errors import CameraFormatError
-from .controls import COMMON, CommonControls, split_controls, unsupported
+from ...errors import CameraFormatError
+from ..controls import COMMON, CommonControls, split_controls, unsupported
 
 __all__ = ['DEFAULT_RATE', 'Wishes', 'apply', 'freeze', 'in_force', 'wishes']
 

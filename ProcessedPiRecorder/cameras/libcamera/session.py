@@ -26,8 +26,8 @@ from typing import Any, Callable, ClassVar, Deque, Dict, Optional, Set
 
 import numpy as np
 
-from ..errors import CameraError
-from .picamera2_system import Found, Stack, explain, open_camera, takes
+from ...errors import CameraError
+from .system import Found, Stack, explain, open_camera, takes
 
 __all__ = ['Session']
 

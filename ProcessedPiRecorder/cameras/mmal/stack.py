@@ -12,8 +12,8 @@ import picamera
 from picamera import bcm_host, mmal, mmalobj
 from picamera.encoders import PiRawVideoEncoder
 
-from ..errors import CameraError, CameraNotFoundError
-from .picamera_frames import Frames, Layout
+from ...errors import CameraError, CameraNotFoundError
+from .frames import Frames, Layout
 
 __all__ = ['DirectCamera', 'Module', 'camera_modules', 'mmal', 'picamera']
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from numbers import Real
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
-from ..errors import CameraFormatError
-from .controls import COMMON, CommonControls, split_controls, unsupported
+from ...errors import CameraFormatError
+from ..controls import COMMON, CommonControls, split_controls, unsupported
 
 __all__ = ['OWN', 'Asked', 'Plan', 'crop', 'frame_duration_us', 'frozen', 'plan', 'read_own', 'unmet']
 

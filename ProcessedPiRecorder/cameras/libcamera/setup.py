@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any, Dict, List, Optional, Tuple
 
-from ..errors import CameraError, CameraFormatError, CameraStalledError
-from .base import CameraRequest, Granted, recorded_size
-from .picamera2_controls import Asked, Plan, crop, frame_duration_us, frozen, plan, read_own, unmet
-from .picamera2_formats import (
+from ...errors import CameraError, CameraFormatError, CameraStalledError
+from ..base import CameraRequest, Granted, recorded_size
+from .controls import Asked, Plan, crop, frame_duration_us, frozen, plan, read_own, unmet
+from .formats import (
     PixelCopy,
     SensorMode,
     choose_format,
@@ -18,9 +18,9 @@ from .picamera2_formats import (
     sensor_modes,
     substitution,
 )
-from .picamera2_probe import Evidence, Sample, judge, require_rate
-from .picamera2_session import Session
-from .picamera2_system import explain, plain, reasons, takes
+from .probe import Evidence, Sample, judge, require_rate
+from .session import Session
+from .system import explain, plain, reasons, takes
 
 __all__ = ['SetUp']
 
