@@ -37,13 +37,7 @@ if ! command -v debootstrap >/dev/null; then
 fi
 
 # --- Its mirror ----------------------------------------------------------------------------------------------------
-# The first archive named in this machine's sources, one-line or deb822, that is not the one for security updates.
-find_mirror() {
-    cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources 2>/dev/null |
-        sed -n -e 's/^deb  *\(\[[^]]*\] *\)\{0,1\}\([a-z+]*:[^ ]*\) .*/\2/p' -e 's/^URIs: *\([^ ]*\).*/\1/p' |
-        grep -v -e security -e updates | grep -e '/debian/*$' | head -n 1
-}
-mirror=$(find_mirror)
+mirror=$(sh "$repo/scripts/debian-mirror.sh")
 mirror=${mirror%/}
 [ -n "$mirror" ] || skip "no Debian archive is named in /etc/apt/sources.list*"
 

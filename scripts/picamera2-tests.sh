@@ -41,12 +41,6 @@ done
 [ -n "$found" ] || skip "none of these Pythons is here: $PYTHONS"
 
 # --- libcamera's source ----------------------------------------------------------------------------------------------
-# The first archive named in this machine's sources, one-line or deb822, that is not the one for security updates.
-find_mirror() {
-    cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources 2>/dev/null |
-        sed -n -e 's/^deb  *\(\[[^]]*\] *\)\{0,1\}\([a-z+]*:[^ ]*\) .*/\2/p' -e 's/^URIs: *\([^ ]*\).*/\1/p' |
-        grep -v -e security -e updates | grep -e '/debian/*$' | head -n 1
-}
 fetch_source() { # suite: with an apt configuration of its own, so that the machine's stays as it is
     apt=$cache/apt
     mkdir -p "$apt/lists/partial" "$apt/archives/partial"
@@ -65,7 +59,7 @@ source_here() { # what apt has fetched and checked as a whole
 if [ -z "$(source_here)" ]; then
     [ "$(id -u)" = 0 ] || skip "libcamera is to be built, and its headers are installed by apt as root; run it as root once"
     command -v apt-get >/dev/null || skip 'libcamera is to be built from its Debian source, and there is no apt here'
-    mirror=$(find_mirror)
+    mirror=$(sh "$repo/scripts/debian-mirror.sh")
     [ -n "$mirror" ] || skip 'no Debian archive is named in /etc/apt/sources.list*'
     for suite in $SUITES; do
         if fetch_source "$suite"; then say "libcamera's source is from Debian $suite"; touch "$cache/source/.fetched"; break; fi
