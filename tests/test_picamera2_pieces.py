@@ -350,6 +350,11 @@ def test_without_a_sleep_the_documented_clock_is_named() -> None:
     assert evidence.clock_base == 'boottime' and 'has not slept' in evidence.clock
 
 
+def test_frames_so_long_that_they_come_old_are_still_on_the_systems_clock() -> None:
+    evidence = judge(frames(5_000_000, 5_000_000, age_ns=5_010_000_000, count=3), 5_000_000)
+    assert evidence[:3] == (0.2, 'frame_duration', 'boottime')
+
+
 def test_a_clock_that_is_neither_is_its_own() -> None:
     evidence = judge(frames(25_000, 25_000, age_ns=10**15), None)
     assert evidence[1:3] == ('none', 'own') and 'neither' in evidence.clock

@@ -87,14 +87,16 @@ def _clock(samples: Sequence[Sample]) -> 'tuple[str, str]':
     ages = [(one.monotonic_ns - one.sensor_ns, one.boottime_ns - one.sensor_ns)      # type: ignore[operator]
             for one in samples]
     youngest = min(age[0] for age in ages), min(age[1] for age in ages)
+    # Long frames are old already when they come.
+    oldest_ns = PLAUSIBLE_AGE_NS + 2 * _period([one.monotonic_ns for one in samples])
     slept_ns = samples[-1].boottime_ns - samples[-1].monotonic_ns
-    if not any(0 <= age <= PLAUSIBLE_AGE_NS for age in youngest):
+    if not any(0 <= age <= oldest_ns for age in youngest):
         return 'own', (f'libcamera\'s SensorTimestamp, on a clock that is neither CLOCK_BOOTTIME nor CLOCK_MONOTONIC; '
                        f'{MISLEADS}')
     if slept_ns < SAME_CLOCKS_NS:
         return 'boottime', ('libcamera\'s SensorTimestamp on CLOCK_BOOTTIME, as it documents; CLOCK_MONOTONIC reads '
                             f'the same, as this machine has not slept since it was started; {MISLEADS}')
     # By CLOCK_MONOTONIC, a frame stamped on CLOCK_BOOTTIME comes from the future, by the time slept.
-    base = 'monotonic' if 0 <= youngest[0] <= PLAUSIBLE_AGE_NS else 'boottime'
+    base = 'monotonic' if 0 <= youngest[0] <= oldest_ns else 'boottime'
     return base, (f'libcamera\'s SensorTimestamp on CLOCK_{base.upper()}, as found by comparing it with both clocks '
                   f'(this machine has slept for {slept_ns / 1e9:.3f} s); {MISLEADS}')
