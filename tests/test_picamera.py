@@ -198,6 +198,14 @@ def test_without_a_rate_the_sensors_own_is_granted(sim: Simulation) -> None:
     assert take(2, width=2592, height=1944).granted.framerate == pytest.approx(15, abs=0.002)
 
 
+def test_a_camera_that_loses_every_second_frame_has_no_rate_of_its_own(sim: Simulation) -> None:
+    sim.swallow_every(2)
+    with pytest.raises(CameraFormatError, match=r'sends 15 frames a second when it is set to 30 Hz, and 7\.5 when it is '
+                                                r'set to 15: it loses frames all the time\. Ask for a lower'):
+        take(width=640, height=480)
+    assert sim.camera().holder_pid == 0
+
+
 def test_a_slow_rate_takes_its_time(sim: Simulation) -> None:
     assert take(2, width=640, height=480, framerate=1.5).granted.framerate == pytest.approx(1.5, abs=0.001)
     with pytest.raises(CameraFormatError, match='0.1 Hz; use 0.2 Hz or more'):

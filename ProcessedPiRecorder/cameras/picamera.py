@@ -27,6 +27,7 @@ RATE_TOLERANCE = 0.02
 #: So long frames must have been seen before the rate counts as measured; and so many periods where they are long.
 MEASURE_S = 0.4
 MIN_PERIODS = 3
+SUSPECT = 1.5             # times the period that was set: a slower sensor, or losses?
 SILENCE_S = 5.0           # without a first frame for so long, there is none to come
 
 CLOCK = ("the sensor frame's start as the camera firmware stamps it (PTS, in whole µs) on its own clock (STC), which "
@@ -98,6 +99,8 @@ class PicameraCamera(Camera):
         try:
             self._start_recording(request, size, rate, asked)
             period = self._warm_up(asked, rate)
+            if not request.framerate and period > SUSPECT * 1e6 / rate:
+                period = self._at_own_rate(request, size, period)
             granted = self._granted(request, size, asked, module.model, period)
         except BaseException as error:
             self.close()
@@ -176,12 +179,20 @@ class PicameraCamera(Camera):
 
     def _start_recording(self, request: CameraRequest, size: _Size, rate: float, asked: Wishes) -> None:
         stereo = {'stereo_mode': 'side-by-side', 'stereo_decimate': False} if request.stereo else {}
-        frames = self._frames = Frames()
         with quiet():
             self._camera = self._stack.DirectCamera(
-                frames.fail, camera_num=self.number, resolution=size[:2], framerate=rate, clock_mode='raw',
+                self._fail, camera_num=self.number, resolution=size[:2], framerate=rate, clock_mode='raw',
                 sensor_mode=asked.native.get('sensor_mode', 0), **stereo)
             apply(self._camera, self._stack.mmal, asked, request.stereo, self._title)
+        self._let_flow(request, size)
+
+    def _fail(self, error: BaseException) -> None:
+        if self._frames is not None:
+            self._frames.fail(error)
+
+    def _let_flow(self, request: CameraRequest, size: _Size) -> None:
+        frames = self._frames = Frames()
+        with quiet():
             # From its resizer BGR would come by way of Python, byte by byte.
             raw = 'yuv' if request.pixel_format == 'gray' else 'bgr' if size.resize is None else 'bgra'
             self._camera.start_recording(frames, format=raw, resize=size.resize)
@@ -189,10 +200,32 @@ class PicameraCamera(Camera):
     def _warm_up(self, asked: Wishes, rate: float) -> float:
         """Wait until exposure has settled and the rate is known; returns the frame period in µs."""
         assert self._frames is not None
-        periods = max(MIN_PERIODS, round(MEASURE_S * rate))
         self._frames.wait(asked.warm_up_s)
         if asked.freeze:
             freeze(self._camera, self._title)
+        return self._measure(rate)
+
+    def _at_own_rate(self, request: CameraRequest, size: _Size, period: float) -> float:
+        """A sensor at its own lower rate, and one that loses every second frame on the way, look the same.
+
+        But told to run at what was found, the first goes on as before. Returns the frame period in µs.
+        """
+        found = round(1e6 / period, 3)
+        self._camera.stop_recording()
+        with quiet():
+            self._camera.framerate = found
+        self._let_flow(request, size)
+        again = self._measure(found)
+        if again > SUSPECT * period:
+            raise CameraFormatError(f'{self._title} at {size.width}x{size.height} sends {found:g} frames a second when '
+                                    f'it is set to {DEFAULT_RATE:g} Hz, and {1e6 / again:.4g} when it is set to '
+                                    f'{found:g}: it loses frames all the time. Ask for a lower framerate or another '
+                                    'size, and check its ribbon cable and power')
+        return again
+
+    def _measure(self, rate: float) -> float:
+        assert self._frames is not None
+        periods = max(MIN_PERIODS, round(MEASURE_S * rate))
         deadline = time.monotonic() + SILENCE_S + 2 * periods / rate
         while len(self._frames.arrivals) <= periods and time.monotonic() < deadline and not self._frames.wait(1 / rate):
             pass
