@@ -102,6 +102,26 @@ def test_a_foreign_camera_error_becomes_a_camera_error(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []              # an empty recording leaves no file
 
 
+def test_a_cameras_own_broken_pipe_is_a_camera_error(tmp_path: Path) -> None:
+    from ProcessedPiRecorder.cameras import SyntheticCamera
+
+    class Piped(SyntheticCamera):
+        name = 'piped'
+        seen = 0
+
+        def read(self, out: Any) -> Any:
+            self.seen += 1
+            if self.seen > 20:
+                raise BrokenPipeError('the program behind it has ended')
+            return super().read(out)
+
+    path = tmp_path / 'a.tif'
+    rec = recorder(path, camera=Piped(), controls=paced())
+    with pytest.raises(errors.CameraError, match="'piped' broke off: BrokenPipeError: the program behind it"):
+        rec.recordVid()
+    assert rec.report.stopped == 'camera error' and finished_pages(path) == 20
+
+
 @pytest.mark.parametrize('how', [{'exit_at': 20}, {'kill_at': 20}])
 def test_a_reader_that_dies_is_named(tmp_path: Path, how: Any) -> None:
     path = tmp_path / 'a.tif'

@@ -37,6 +37,10 @@ class ReaderArguments(NamedTuple):
     free_fd: int         # from the writer
 
 
+class _WriterGone(BrokenPipeError):
+    """The writer process has ended. A BrokenPipeError of the camera's own is something else."""
+
+
 class _PendingLoss:
     """Losses next to each other, for the same reason, told as one."""
 
@@ -149,7 +153,7 @@ class RingSink(FrameSink):
     def end(self) -> None:
         """Tell the writer of what is still untold, and that nothing follows."""
         self._tell_losses()
-        self._frames.send(Kind.END)
+        self._send(Kind.END)
 
     # -- inside
 
@@ -165,7 +169,7 @@ class RingSink(FrameSink):
         for record in self._free_link.receive():
             self._free.append(record.slot)
         if self._free_link.ended:
-            raise BrokenPipeError('the writer process is gone')
+            raise _WriterGone('the writer process is gone')
 
     def _past_the_end(self, sensor_ns: Optional[int], host_ns: int, missing: int) -> bool:
         """Whether this frame lies beyond rec_length; losses before the end are then still counted."""
@@ -205,9 +209,9 @@ class RingSink(FrameSink):
                 'write': int(stats[Stat.WRITE_QUEUE])})
         if self._pending is not None:
             self._tell_losses()
-        self._frames.send(Kind.FRAME, slot, self._next_index, time_ns,
-                          NOTHING if stamp.sensor_ns is None else stamp.sensor_ns, host_ns,
-                          NOTHING if stamp.skew_ns is None else stamp.skew_ns)
+        self._send(Kind.FRAME, slot, self._next_index, time_ns,
+                   NOTHING if stamp.sensor_ns is None else stamp.sensor_ns, host_ns,
+                   NOTHING if stamp.skew_ns is None else stamp.skew_ns)
         self._next_index += 1
         self._captured += 1
         if self._captured == 1:
@@ -232,7 +236,14 @@ class RingSink(FrameSink):
             known = loss.reason if loss.reason in LOSS_REASONS else 'other'
             if known == 'other':
                 self.details.setdefault(loss.index, loss.reason)
-            self._frames.send(Kind.LOST, 0, loss.index, loss.count, loss.time_ns, LOSS_REASONS.index(known))
+            self._send(Kind.LOST, 0, loss.index, loss.count, loss.time_ns, LOSS_REASONS.index(known))
+
+
+    def _send(self, kind: int, *fields: int) -> None:
+        try:
+            self._frames.send(kind, *fields)
+        except BrokenPipeError as error:
+            raise _WriterGone('the writer process is gone') from error
 
 
 class _Reader:
@@ -254,7 +265,7 @@ class _Reader:
             self._channel.send('started', None)
             control.start()
             self._camera.stream(self._sink)
-        except BrokenPipeError:
+        except _WriterGone:
             self._sink.stop('the writer is gone')
         except BaseException as raised:
             self._sink.stop('camera error')
@@ -277,7 +288,7 @@ class _Reader:
         self._anchors.take()
         try:
             sink.end()
-        except BrokenPipeError:
+        except _WriterGone:
             pass
         self._channel.send('ended', {
             'stopped': sink.stopped, 'error': error, 'loss_details': sink.details,
