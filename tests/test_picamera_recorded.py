@@ -23,6 +23,7 @@ from ProcessedPiRecorder.errors import (
     CameraStalledError,
     ProcessDiedError,
     ResolutionRoundedWarning,
+    StartTimeoutError,
 )
 
 pytestmark = mmal_kit.needs_the_stub
@@ -246,6 +247,12 @@ def test_what_cannot_be_opened_leaves_no_file(sim: Simulation, tmp_path: Path) -
         with pytest.raises(kind, match=says):
             recorder(tmp_path / 'trial.tif', rec_length=1, **settings).recordVid()      # type: ignore[arg-type]
         assert not list(tmp_path.glob('*.tif')) and sim.camera().holder_pid == 0
+
+
+def test_a_start_that_takes_too_long_says_what_to_raise(sim: Simulation, tmp_path: Path) -> None:
+    with pytest.raises(StartTimeoutError, match='camera was not ready within 1 s; .*raise camera_start_timeout'):
+        recorder(tmp_path / 'trial.tif', camera_start_timeout=1, camera_controls={'warm_up_s': 10}).recordVid()
+    assert not list(tmp_path.glob('*.tif'))
 
 
 def test_the_warning_of_a_rounded_size_reaches_the_user(patient_sim: Simulation, tmp_path: Path) -> None:

@@ -239,8 +239,10 @@ class Keeper:
 
     def _start_timed_out(self, role: str, limit_s: float) -> None:
         waiting = role or ' and '.join(name for name, ready in self._ready.items() if not ready) or 'camera'
+        advice = ('raise camera_start_timeout (the warm_up_s of two cameras add up), or look what  ppr cameras  says'
+                  if role == 'camera' else 'raise cb_start_timeout, or see what takes so long')
         raise _StartFailed(RemoteError('StartTimeoutError', f'the {waiting} was not ready within {limit_s:g} s; '
-                                       'nothing was recorded', ''))
+                                       f'nothing was recorded; {advice}', ''))
 
     def _abort(self) -> None:
         """Nothing was recorded: let the writer take back its file, then end everyone."""
