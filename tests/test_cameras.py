@@ -97,6 +97,7 @@ def test_files_may_be_called_like_cameras(tmp_path: Path, monkeypatch: pytest.Mo
     (('synthetic', 'synthetic', 'synthetic'), SettingsError, 'two cameras'),
     (('synthetic', 'sinthetic'), CameraNotFoundError, 'sinthetic'),
     (('synthetic', ('synthetic', 'synthetic')), SettingsError, 'pair inside a pair'),
+    (('opencv', 'opencv:0'), SettingsError, "one camera twice; name two, such as .'opencv:0', 'opencv:1'"),
 ])
 def test_what_cannot_be_a_camera_is_said_at_construction(spec: Any, error: type, says: str) -> None:
     with pytest.raises(error, match=says):

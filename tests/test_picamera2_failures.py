@@ -13,6 +13,7 @@ from picamera2_kit import Bench, bench, needs_the_sensors
 from picamera2_recordings import child, last_run, numbers, record, recorder, two_sensors
 from recording_tools import wait_until
 
+from ProcessedPiRecorder.cameras.picamera2 import Picamera2Camera
 from ProcessedPiRecorder.errors import CameraError, CameraNotFoundError, CameraStalledError
 
 pytestmark = needs_the_sensors
@@ -50,7 +51,7 @@ def test_a_camera_in_use(tmp_path: Path, sensors: Bench) -> None:
 
 def test_the_same_camera_for_both_eyes(tmp_path: Path, sensors: Bench) -> None:
     with pytest.raises(CameraError, match='picamera2:0 .*is in use by this very recorder'):
-        record(tmp_path, camera=('picamera2:0', 'picamera2:0'), stereo=True, x_resolution=1280)
+        record(tmp_path, camera=(Picamera2Camera(0), Picamera2Camera(0)), stereo=True, x_resolution=1280)
 
 
 def test_a_stall_keeps_what_was_captured(tmp_path: Path, sensors: Bench) -> None:

@@ -106,6 +106,7 @@ def check(spec: Any, stereo: bool = False) -> None:
                 raise SettingsError("'auto' cannot be one of two cameras; name both, such as ('picamera2:0', "
                                     "'picamera2:1'), or pass camera='auto' alone")
             check(one, stereo=False)
+        _refuse_one_camera_twice(spec)
         return
     name, _ = _parse(spec)
     if name == 'auto' and not any(map(is_installed, STACKS)):
@@ -137,6 +138,14 @@ def _two(spec: Any) -> Tuple[Any, Any]:
     if len(spec) != 2:
         raise SettingsError(f'a stereo pair is two cameras, (left, right); got {len(spec)}: {spec!r}')
     return spec[0], spec[1]
+
+
+def _refuse_one_camera_twice(spec: Any) -> None:
+    named = [_parse(one) for one in spec if isinstance(one, str)]
+    if len(named) == 2 and named[0] == named[1] and named[0][0] in NUMBERED:
+        name = named[0][0]
+        raise SettingsError(f'the pair {tuple(spec)!r} is one camera twice; name two, such as ({f"{name}:0"!r}, '
+                            f'{f"{name}:1"!r})')
 
 
 def _parse(spec: Any) -> Tuple[str, str]:
