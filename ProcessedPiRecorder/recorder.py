@@ -80,8 +80,9 @@ class ProcessedPiRecorder:
             offered the newest frame when it is idle.
         cb_timeout: seconds after which a call counts as hung (default 10). cb_start_timeout: the same for
             ``__enter__`` and the first call.
-        camera_timeout: seconds without a frame until the camera counts as stalled. camera_start_timeout: seconds that
-            it may take to open, to settle (a Pi camera's automatic exposure) and to start.
+        camera_timeout: seconds without a frame until the camera counts as stalled; three frame periods at least.
+            camera_start_timeout: seconds that it may take to open, to settle (a Pi camera's automatic exposure) and
+            to start.
         record: 'returned' frames, or 'raw' ones whatever the callback returns.
         overwrite: replace existing files. split_frames: begin a new file every so many frames; 0 = never.
         metadata: JSON types, stored in the file.

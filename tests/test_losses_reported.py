@@ -77,6 +77,26 @@ def test_a_silent_camera_ends_the_recording_and_what_came_is_safe(tmp_path: Path
     assert finished_pages(path) == 20
 
 
+def test_a_slow_camera_is_not_taken_for_a_silent_one(tmp_path: Path) -> None:
+    report = recorder(tmp_path / 'a.tif', framerate=1, rec_length=3, camera_timeout=0.3, controls=paced()).recordVid()
+    assert report.complete == 'yes' and report.written == 3
+
+
+def test_a_camera_that_hangs_after_its_last_frame_takes_nothing_from_the_recording(tmp_path: Path) -> None:
+    from ProcessedPiRecorder.cameras import SyntheticCamera
+
+    class Clinging(SyntheticCamera):
+        name = 'clinging'
+
+        def stream(self, sink: Any) -> None:
+            super().stream(sink)
+            time.sleep(20)
+
+    report = recorder(tmp_path / 'a.tif', camera=Clinging(), rec_length=0.5, camera_timeout=0.5,
+                      controls=paced()).recordVid()
+    assert report.complete == 'yes' and report.stopped == 'rec_length' and report.written == 50
+
+
 def test_a_camera_that_breaks_surfaces_with_its_own_traceback(tmp_path: Path) -> None:
     path = tmp_path / 'a.tif'
     rec = recorder(path, controls={'raise_at': 20})

@@ -29,6 +29,9 @@ __all__ = ['ReaderArguments', 'reader_main']
 
 log = logging.getLogger(__name__)
 
+#: However short camera_timeout is, a camera may be silent for so many frame periods.
+STALL_PERIODS = 3
+
 
 class ReaderArguments(NamedTuple):
     """The reader's ends of its links."""
@@ -254,6 +257,9 @@ class _Reader:
         self._anchors = Anchors()
         self._ending = threading.Lock()
         self._ended = False
+        # At a frame in twenty seconds, ten of silence say nothing.
+        periods_s = STALL_PERIODS / granted.framerate if granted.framerate else 0.0
+        self._timeout_s = max(plan.settings.camera_timeout, periods_s)
 
     def run(self) -> None:
         """Record until the source ends, or is told to, or breaks."""
@@ -324,15 +330,16 @@ class _Reader:
 
     def _silence_left_s(self) -> float:
         """Seconds until the camera counts as stalled."""
-        limit_s = self._plan.settings.camera_timeout
         if self._granted.waits:
-            return limit_s                 # a file has its pauses, and is not asked while the ring is full
-        return limit_s - (time.monotonic_ns() - self._sink.last_host_ns) / 1e9
+            return self._timeout_s         # a file has its pauses, and is not asked while the ring is full
+        return self._timeout_s - (time.monotonic_ns() - self._sink.last_host_ns) / 1e9
 
     def _stalled(self) -> None:
-        text = (f'the camera sent no frame for {self._plan.settings.camera_timeout:g} s and counts as stalled; '
+        text = (f'the camera sent no frame for {self._timeout_s:g} s and counts as stalled; '
                 'what came before is safe. Check its cable and power, or raise camera_timeout')
-        if self._finish('stall', RemoteError('CameraStalledError', text, '')):
+        # One that hangs when all its frames are here takes nothing from the recording.
+        error = None if self._sink.stopped == 'rec_length' else RemoteError('CameraStalledError', text, '')
+        if self._finish('stall', error):
             # A main thread that hangs in the camera cannot be woken: then this thread ends the process. But a camera
             # that can still be closed is to be closed; Pi firmware may keep it locked otherwise.
             time.sleep(STOP_GRACE_S)
