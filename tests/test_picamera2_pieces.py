@@ -218,6 +218,11 @@ def test_libcameras_own_names_pass_through() -> None:
     made = plan({'Sharpness': np.float32(2), 'AeMeteringMode': 'Spot', 'AeEnable': False}, OFFERED, 'cam', ENUMS)
     assert made.native == {'Sharpness': 2.0, 'AeMeteringMode': 1, 'AeEnable': False}
     assert type(made.native['Sharpness']) is float
+    made = plan({'ColourGains': np.array([1.5, 2]), 'ExposureTime': 5000.0, 'AeEnable': 1,
+                 'ScalerCrop': [8, 8, 640, 480]}, OFFERED, 'cam')
+    assert made.native == {'ColourGains': [1.5, 2.0], 'ExposureTime': 5000, 'AeEnable': True, 'AwbEnable': False,
+                           'ScalerCrop': (8, 8, 640, 480)}
+    assert type(made.native['AeEnable']) is bool and type(made.native['ExposureTime']) is int
 
 
 @pytest.mark.parametrize(('controls', 'says'), [
@@ -225,6 +230,16 @@ def test_libcameras_own_names_pass_through() -> None:
     ({'exposure_us': 50}, 'exposure_us=50.*75 to'),
     ({'Sharpness': 20}, 'Sharpness=20.*0 to 16'),
     ({'Sharpness': 'much'}, "Sharpness='much'.*a number"),
+    ({'Brightness': [0, 0.5]}, r'Brightness=\[0, 0.5\].*use a number'),
+    ({'ColourGains': [1.5]}, r'ColourGains=\[1.5\].*use 2 numbers'),
+    ({'ColourGains': 2}, 'ColourGains=2 .*use 2 numbers'),
+    ({'ExposureTime': 5000.5}, 'ExposureTime=5000.5.*use a whole number'),
+    ({'ExposureTime': float('nan')}, 'ExposureTime=nan.*use a whole number'),
+    ({'AeEnable': 2}, 'AeEnable=2 .*use True or False'),
+    ({'AeEnable': 'maybe'}, "AeEnable='maybe' .*use True or False"),
+    ({'ScalerCrop': [0, 0, 640]}, r'ScalerCrop=\[0, 0, 640\].*use \(x, y, width, height\)'),
+    ({'ScalerCrop': 'full'}, r"ScalerCrop='full'.*use \(x, y, width, height\)"),
+    ({'ScalerCrop': (0, 0, 9999, 9999)}, r'not within .*inside \(0, 0, 3280, 2464\)'),
     ({'AeMeteringMode': 'Dot'}, "AeMeteringMode='Dot'.*'CentreWeighted', 'Spot'"),
     ({'rotation': 90}, 'rotation.*only by 180.*supports: exposure_us'),
     ({'shutter': 5}, "'shutter'.*supports: exposure_us.*warm_up_s.*AeEnable"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from numbers import Real
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
@@ -23,6 +24,10 @@ SENSOR_MODE, FREEZE = 'sensor_mode', 'freeze'
 NATIVE = {'exposure_us': 'ExposureTime', 'gain': 'AnalogueGain', 'white_balance': 'ColourGains',
           'brightness': 'Brightness', 'contrast': 'Contrast', 'roi': 'ScalerCrop'}
 TRANSFORMS = ('hflip', 'vflip', 'rotation')
+
+#: Controls that are several numbers. libcamera ends the whole process when it is given too few, or too many.
+ARRAYS = {'ColourGains': 2, 'ColourCorrectionMatrix': 9}
+DURATIONS = 'FrameDurationLimits'
 
 RATE_SLACK = 0.02
 MET = 0.1              # sensors count exposure in rows and gain in steps
@@ -88,7 +93,7 @@ def plan(controls: Mapping[str, Any], offered: Mapping[str, Any], camera: str, e
     supported = _supported(offered, own_names)
     _refuse_what_is_not_there(common, offered, camera, supported)
     for name, value in native.items():
-        native[name] = _native_value(name, value, camera, enums)
+        native[name] = _native_value(name, value, offered[name], camera, enums)
         if ranges:
             _require_range(name, native[name], offered[name], camera)
     for name, value in common.given().items():
@@ -184,21 +189,61 @@ def _fix_automatics(native: Dict[str, Any], offered: Mapping[str, Any]) -> None:
         native.setdefault('AeEnable', False)
 
 
-def _native_value(name: str, value: Any, camera: str, enums: Any) -> Any:
-    if not isinstance(value, str):
-        return value.item() if hasattr(value, 'item') else value       # numpy's numbers are not libcamera's
+def _native_value(name: str, value: Any, limits: Any, camera: str, enums: Any) -> Any:
+    if isinstance(value, str):
+        return _named_value(name, value, limits, camera, enums)
+    value = value.tolist() if hasattr(value, 'tolist') else value      # numpy's numbers are not libcamera's
+    least = limits[0]
+    if name == DURATIONS:
+        return value                     # checked where the rate is
+    if isinstance(least, bool):
+        if value not in (True, False):
+            raise _unsuitable(name, value, limits, camera)
+        return bool(value)
+    if not _is_number(least) and name != 'ScalerCrop':
+        return value                     # sizes, lists of windows
+    count = 4 if name == 'ScalerCrop' else ARRAYS.get(name)
+    listed = isinstance(value, (tuple, list))
+    if listed != (count is not None) or (listed and len(value) != count) or not all(map(_is_number, _flat(value))):
+        raise _unsuitable(name, value, limits, camera)
+    if isinstance(least, float):
+        return value
+    if any(one != int(one) for one in _flat(value)):
+        raise _unsuitable(name, value, limits, camera)
+    return tuple(map(int, value)) if listed else int(value)
+
+
+def _named_value(name: str, value: str, limits: Any, camera: str, enums: Any) -> int:
+    """The number of an enumeration's value."""
     places = (enums, getattr(enums, 'draft', None), getattr(enums, 'rpi', None))
     kinds = (getattr(place, f'{name}Enum', None) for place in places)
     kind = next((kind for kind in kinds if kind is not None), None)
     values = getattr(kind, '__members__', {})
     if value not in values:
-        raise CameraFormatError(f'control {name}={value!r} does not suit {camera}; use '
-                                + (f'one of {", ".join(map(repr, values))}' if values else 'a number'))
+        raise _unsuitable(name, value, limits, camera, f'one of {", ".join(map(repr, values))}' if values else '')
     return int(values[value])
+
+
+def _unsuitable(name: str, value: Any, limits: Any, camera: str, allowed: str = '') -> CameraFormatError:
+    least = limits[0]
+    whole = '' if isinstance(least, float) else 'whole '
+    if not allowed and isinstance(least, bool):
+        allowed = 'True or False'
+    elif not allowed and name == 'ScalerCrop':
+        allowed = '(x, y, width, height), whole sensor pixels'
+    elif not allowed:
+        allowed = f'{ARRAYS[name]} {whole}numbers' if name in ARRAYS else f'a {whole}number'
+    return CameraFormatError(f'control {name}={value!r} does not suit {camera}; use {allowed}')
 
 
 def _require_range(name: str, value: Any, limits: Any, camera: str) -> None:
     least, most = limits[0], limits[1]
+    if name == 'ScalerCrop' and isinstance(value, tuple):
+        ends = [(one, one + length, start, start + room)
+                for one, length, start, room in zip(value[:2], value[2:], most[:2], most[2:])]
+        if not all(low <= first < last <= high for first, last, low, high in ends):
+            raise CameraFormatError(f'control ScalerCrop={value!r} is not within what {camera} can show: '
+                                    f'(x, y, width, height) inside {tuple(most)}')
     if not (_is_number(least) and _is_number(most)) or most <= least:
         return             # rectangles, sizes, switches; a most of 0 is libcamera's "no limit"
     for one in _flat(value):
@@ -208,7 +253,7 @@ def _require_range(name: str, value: Any, limits: Any, camera: str) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _flat(value: Any) -> Tuple[Any, ...]:

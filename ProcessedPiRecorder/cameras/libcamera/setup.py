@@ -275,7 +275,7 @@ def _require_durations(durations: Any, framerate: float, camera: str) -> None:
     if framerate:
         raise CameraFormatError('framerate and FrameDurationLimits are the same; give one of them')
     good = isinstance(durations, (tuple, list)) and len(durations) == 2 \
-        and all(isinstance(one, int) and one > 0 for one in durations)
+        and all(isinstance(one, int) for one in durations) and 0 < durations[0] <= durations[1]
     if not good:
         raise CameraFormatError(f'control FrameDurationLimits={durations!r} does not suit {camera}; use (shortest, '
                                 'longest) in µs, such as (25000, 40000)')
