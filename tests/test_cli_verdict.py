@@ -14,7 +14,7 @@ from ProcessedPiRecorder.cli.options import load_callback, parse_controls, parse
 from ProcessedPiRecorder.cli.outcome import in_options
 from ProcessedPiRecorder.cli.progress import LiveBar, PlainLines, plain_figures
 from ProcessedPiRecorder.cli.record import exit_code
-from ProcessedPiRecorder.errors import CallbackError, CameraError, SettingsError
+from ProcessedPiRecorder.errors import CallbackError, CameraError, CameraFormatError, SettingsError
 from ProcessedPiRecorder.report import Loss, Report
 
 
@@ -72,7 +72,8 @@ def test_durations(seconds: float, text: str) -> None:
     (Report('unknown', captured=9), None, 1), (Report('yes', captured=9, callback_errors=1), CallbackError('x'), 1),
     (Report('yes', captured=9, callback_errors=1), None, 1), (Report('no', captured=9), CameraError('x'), 3),
     (Report('no'), None, 3), (Report('no'), CallbackError('x'), 3), (Report('no'), SettingsError('x'), 2),
-    (None, CameraError('x'), 3), (None, None, 1)])
+    (None, CameraError('x'), 3), (None, None, 1), (None, CameraFormatError('x'), 2),
+    (Report('no', captured=9), CameraFormatError('x'), 3)])
 def test_exit_codes(report: Any, error: Any, code: int) -> None:
     assert exit_code(report, error) == code
 

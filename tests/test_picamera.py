@@ -200,7 +200,7 @@ def test_without_a_rate_the_sensors_own_is_granted(sim: Simulation) -> None:
 
 def test_a_camera_that_loses_every_second_frame_has_no_rate_of_its_own(sim: Simulation) -> None:
     sim.swallow_every(2)
-    with pytest.raises(CameraFormatError, match=r'sends 15 frames a second when it is set to 30 Hz, and 7\.5 when it '
+    with pytest.raises(CameraError, match=r'sends 15 frames a second when it is set to 30 Hz, and 7\.5 when it '
                                                 r'is set to 15: it loses frames all the time\. Ask for a lower'):
         take(width=640, height=480)
     assert sim.camera().holder_pid == 0

@@ -217,10 +217,10 @@ class PicameraCamera(Camera):
         self._let_flow(request, size)
         again = self._measure(found)
         if again > SUSPECT * period:
-            raise CameraFormatError(f'{self._title} at {size.width}x{size.height} sends {found:g} frames a second when '
-                                    f'it is set to {DEFAULT_RATE:g} Hz, and {1e6 / again:.4g} when it is set to '
-                                    f'{found:g}: it loses frames all the time. Ask for a lower framerate or another '
-                                    'size, and check its ribbon cable and power')
+            raise CameraError(f'{self._title} at {size.width}x{size.height} sends {found:g} frames a second when it is '
+                              f'set to {DEFAULT_RATE:g} Hz, and {1e6 / again:.4g} when it is set to {found:g}: it '
+                              'loses frames all the time. Ask for a lower framerate or another size, and check its '
+                              'ribbon cable and power')
         return again
 
     def _measure(self, rate: float) -> float:

@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, NoReturn, Optional
 
 from rich.console import Console
 
-from ..errors import CallbackError, CameraNotFoundError, RecorderError, SettingsError
+from ..errors import CallbackError, CameraFormatError, CameraNotFoundError, RecorderError, SettingsError
 from ..report import Report
 from .outcome import COMPLETE, DOUBTFUL, FAILED, USAGE, stderr_console, tell_error, tell_warnings
 from .progress import Silence, choose_progress
@@ -72,7 +72,7 @@ def run_recording(settings: Dict[str, Any], *, as_json: bool, quiet: bool, print
     if recorder.report is not None:
         _print_report(recorder.report, as_json, quiet)
     if failure is not None:
-        _tell(failure, debug, _title(failure))
+        _tell(failure, debug, _title(failure, recorder.report))
     elif recorder.report is not None and is_empty(recorder.report):
         tell_error(RecorderError(_why_empty(recorder.report)), 'nothing was recorded')
     return exit_code(recorder.report, failure)
@@ -138,7 +138,7 @@ def _print_report(report: Report, as_json: bool, quiet: bool) -> None:
 
 def exit_code(report: Optional[Report], error: Optional[BaseException]) -> int:
     """0 complete; 1 the file is good, but not all is well; 2 it cannot be done so; 3 it failed, or nothing came."""
-    if isinstance(error, NOT_POSSIBLE):
+    if was_impossible(error, report):
         return USAGE
     if error is not None and not isinstance(error, CallbackError):
         return FAILED
@@ -147,6 +147,12 @@ def exit_code(report: Optional[Report], error: Optional[BaseException]) -> int:
     if error is not None or report is None or report.complete != 'yes' or report.callback_errors:
         return DOUBTFUL
     return COMPLETE
+
+
+def was_impossible(error: Optional[BaseException], report: Optional[Report]) -> bool:
+    """Whether nothing was started, because it cannot be done so: what was asked is wrong, not what happened."""
+    # Without a report the camera was never started: it is its settings that do not suit it.
+    return isinstance(error, NOT_POSSIBLE) or (isinstance(error, CameraFormatError) and report is None)
 
 
 def is_empty(report: Report) -> bool:
@@ -160,10 +166,10 @@ def _why_empty(report: Report) -> str:
             'record longer, or check the camera (ppr cameras lists what there is)')
 
 
-def _title(error: BaseException) -> str:
+def _title(error: BaseException, report: Optional[Report]) -> str:
     if isinstance(error, CallbackError):
         return 'the callback failed'
-    return 'nothing was started' if isinstance(error, NOT_POSSIBLE) else 'the recording failed'
+    return 'nothing was started' if was_impossible(error, report) else 'the recording failed'
 
 
 def _tell(error: BaseException, debug: Callable[[], bool], title: str) -> None:
