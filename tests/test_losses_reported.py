@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from recording_tools import paced, pages, recorder, truth
+from recording_tools import paced, pages, recorder, truth, wait_until
 
 from ProcessedPiRecorder import errors
 from ProcessedPiRecorder.recordings.reader import RecordingFile
@@ -212,6 +212,68 @@ def test_a_clock_that_was_reset_leaves_completeness_unknown(tmp_path: Path) -> N
 
     report = recorder(tmp_path / 'a.tif', camera=Reset()).recordVid()
     assert report.complete == 'unknown' and report.clock['not_increasing'] == 1
+
+
+def test_a_clock_that_was_set_back_far_moves_neither_the_end_nor_the_times(tmp_path: Path) -> None:
+    from ProcessedPiRecorder.cameras import SyntheticCamera
+
+    class Reset(SyntheticCamera):
+        name = 'reset'
+        seen = 0
+
+        def read(self, out: Any) -> Any:
+            stamp = super().read(out)
+            self.seen += 1
+            return stamp if stamp is None or self.seen < 20 else stamp._replace(sensor_ns=stamp.sensor_ns - 10**12)
+
+    path = tmp_path / 'a.tif'
+    report = recorder(path, camera=Reset(), rec_length=1, controls=paced()).recordVid()
+    assert report.stopped == 'rec_length' and 95 <= report.written <= 101 and report.complete == 'unknown'
+    times = [record.time_ns for record, _ in pages(path)]
+    assert min(later - earlier for earlier, later in zip(times[20:], times[21:])) == 10_000_000
+    assert report.clock['moved_times'] == 1
+
+
+@pytest.mark.parametrize('place', [99, 100])
+def test_what_a_camera_lost_beyond_the_end_is_not_lost(tmp_path: Path, place: int) -> None:
+    from ProcessedPiRecorder.cameras import SyntheticCamera
+
+    class Damaged(SyntheticCamera):
+        name = 'damaged'
+
+        def stream(self, sink: Any) -> None:
+            for number in range(200):
+                stamp = self.read(sink.slot())
+                if sink.stopping:
+                    return
+                if number == place:
+                    sink.lost(1, 'camera error', stamp.sensor_ns, 'it came damaged')
+                else:
+                    sink.commit(stamp)
+
+    report = recorder(tmp_path / 'a.tif', camera=Damaged(), rec_length=1, controls=paced()).recordVid()
+    assert report.sensor == 100 and report.lost == (place == 99)
+    assert report.complete == ('no' if report.lost else 'yes')
+
+
+def test_a_frame_in_work_is_not_forgotten_when_the_camera_is_given_up(tmp_path: Path,
+                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    from ProcessedPiRecorder.pipeline.reader import RingSink
+    from ProcessedPiRecorder.pipeline.ring import Stat
+
+    whole, working = RingSink._pass_on, tmp_path / 'working'
+
+    def slow(self: Any, *arguments: Any) -> None:
+        if self._ring.stats[Stat.CAPTURED] == 20:
+            working.touch()
+            time.sleep(3)                              # longer than a camera is waited for
+        whole(self, *arguments)
+
+    monkeypatch.setattr(RingSink, '_pass_on', slow)
+    with recorder(tmp_path / 'a.tif', blocking=False, controls=paced()) as rec:
+        rec.recordVid()
+        wait_until(working.exists)
+    assert rec.report.captured == rec.report.written == 21
 
 
 def test_a_camera_that_was_silent_when_it_was_stopped_is_not_complete(tmp_path: Path) -> None:

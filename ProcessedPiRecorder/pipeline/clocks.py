@@ -19,6 +19,8 @@ TICK_NS = 100
 STEP_NS = 5_000_000
 ANCHOR_PERIOD_S = 10.0
 MAX_ANCHORS = 2000
+#: A sensor clock that goes back by more was set back: it is another clock from then on. By less, it is jitter.
+SET_BACK_NS = 1_000_000_000
 
 
 def take_anchor() -> Dict[str, int]:
@@ -44,7 +46,8 @@ class OriginatingTime:
     """Turns sensor and host times into originating times that always increase.
 
     A camera with a clock of its own (``clock_base='own'``) is tied to UTC by ``to_monotonic_ns`` (its clock to
-    CLOCK_MONOTONIC) where the camera could measure that, else by the arrival of its first frame.
+    CLOCK_MONOTONIC) where the camera could measure that, else by the arrival of its first frame. So is any clock from
+    the moment on at which it was set back.
     """
 
     def __init__(self, base: str, to_monotonic_ns: Optional[int] = None) -> None:
@@ -65,6 +68,10 @@ class OriginatingTime:
             if self._sensor_offset_ns is None:
                 self._sensor_offset_ns = host_ns + self.host_offset_ns - sensor_ns
             time_ns = sensor_ns + self._sensor_offset_ns
+            if self._last_ns is not None and time_ns < self._last_ns - SET_BACK_NS:
+                self._sensor_offset_ns = host_ns + self.host_offset_ns - sensor_ns
+                time_ns = sensor_ns + self._sensor_offset_ns
+                self.moved += 1
         if self._last_ns is not None and time_ns < self._last_ns + TICK_NS:
             time_ns = self._last_ns + TICK_NS
             self.moved += 1

@@ -18,7 +18,7 @@ import numpy as np
 from ..cameras.base import Camera, FrameSink, Granted, Stamp, recorded_size
 from ..errors import CameraError, CameraStalledError
 from .channel import Channel, RemoteError
-from .clocks import ANCHOR_PERIOD_S, Anchors, OriginatingTime
+from .clocks import ANCHOR_PERIOD_S, SET_BACK_NS, Anchors, OriginatingTime
 from .links import NOTHING, Kind, LinkReader, LinkWriter, fit_link
 from .losses import LossDetector
 from .plan import LOSS_REASONS, STOP_GRACE_S, Plan
@@ -71,6 +71,9 @@ class RingSink(FrameSink):
         self._wake_read, self._wake_write = os.pipe()
         self._wakers: List[Callable[[], None]] = []
         self._waking = threading.Lock()
+        # What goes to the writer: one thread's, until the control thread ends a recording whose camera hangs.
+        self._telling = threading.RLock()
+        self._ended = False
         period_ns = round(1e9 / granted.framerate) if granted.framerate else None
         self._detector = LossDetector(granted.loss_detection, period_ns)
         self._period_ns = period_ns or 0
@@ -106,12 +109,22 @@ class RingSink(FrameSink):
         wake()
 
     def commit(self, stamp: Stamp) -> None:
+        with self._telling:
+            if not self._ended:
+                self._commit(stamp)
+
+    def lost(self, count: int, reason: str, sensor_ns: Optional[int] = None, detail: str = '') -> None:
+        with self._telling:
+            if not (self._ended or self._is_beyond(sensor_ns)):
+                self._report(count, reason, detail)
+
+    def _commit(self, stamp: Stamp) -> None:
         host_ns = time.monotonic_ns()
-        self.last_host_ns = host_ns
+        before_ns, self.last_host_ns = self.last_host_ns, host_ns
         if self.stopping:
             return
         missing = self._detector.see(stamp, host_ns)
-        if self._past_the_end(stamp.sensor_ns, host_ns, missing):
+        if self._past_the_end(stamp.sensor_ns, host_ns, host_ns - before_ns, missing):
             return
         if missing:
             self._lose(missing, self._gap_reason())
@@ -123,12 +136,12 @@ class RingSink(FrameSink):
             self._slot = None
         self._last_time_ns = time_ns
 
-    def lost(self, count: int, reason: str, sensor_ns: Optional[int] = None, detail: str = '') -> None:
+    def _report(self, count: int, reason: str, detail: str) -> None:
         if detail:
             self.details[self._next_index] = detail
-            self.defects.append(f'{reason}: {detail}')
-        elif not count:
-            self.defects.append(reason)
+        defect = f'{reason}: {detail}' if detail else '' if count else reason
+        if defect and defect not in self.defects:
+            self.defects.append(defect)
         if count:
             self._detector.reported(count)
             self._lose(count, reason)
@@ -154,9 +167,11 @@ class RingSink(FrameSink):
             wake()
 
     def end(self) -> None:
-        """Tell the writer of what is still untold, and that nothing follows."""
-        self._tell_losses()
-        self._send(Kind.END)
+        """Tell the writer of what is still untold, and that nothing follows; nothing does."""
+        with self._telling:
+            self._ended = True
+            self._tell_losses()
+            self._send(Kind.END)
 
     # -- inside
 
@@ -174,7 +189,7 @@ class RingSink(FrameSink):
         if self._free_link.ended:
             raise _WriterGone('the writer process is gone')
 
-    def _past_the_end(self, sensor_ns: Optional[int], host_ns: int, missing: int) -> bool:
+    def _past_the_end(self, sensor_ns: Optional[int], host_ns: int, host_gap_ns: int, missing: int) -> bool:
         """Whether this frame lies beyond rec_length; losses before the end are then still counted."""
         if self._begin_ns is None:
             self._by_sensor = sensor_ns is not None      # the first frame decides by which clock
@@ -182,7 +197,10 @@ class RingSink(FrameSink):
         now_ns = sensor_ns if self._by_sensor else host_ns
         if now_ns is None:
             return False                   # a frame without a time among others with one
-        before_ns, self._elapsed_ns = self._elapsed_ns, now_ns - self._begin_ns
+        before_ns = self._elapsed_ns
+        if now_ns - self._begin_ns < before_ns - SET_BACK_NS:
+            self._begin_ns = now_ns - before_ns - host_gap_ns      # or rec_length would never come
+        self._elapsed_ns = now_ns - self._begin_ns
         if not self._length_ns:
             return False
         # Half a period of tolerance: the frame *at* rec_length is already the next second's first.
@@ -195,6 +213,12 @@ class RingSink(FrameSink):
             self._lose(inside, self._gap_reason())
         self.stop('rec_length')
         return True
+
+    def _is_beyond(self, sensor_ns: Optional[int]) -> bool:
+        """Whether a frame that the camera knows to be lost would not have been recorded anyway."""
+        if not self._length_ns or not self._by_sensor or sensor_ns is None or self._begin_ns is None:
+            return False
+        return sensor_ns - self._begin_ns >= self._length_ns - self._period_ns // 2
 
     def _gap_reason(self) -> str:
         return 'stall' if self._detector.is_stall(self._detector.last_gap_ns) else 'camera gap'
@@ -386,7 +410,7 @@ def reader_main(channel: Channel, plan: Plan, arguments: ReaderArguments) -> int
     camera = plan.camera
     try:
         try:
-            granted = camera.open(plan.request)
+            granted = open_unless_called_off(camera, plan, channel)
         except BaseException as raised:
             channel.send('error', camera_error(raised, camera, 'could not be opened'))
             return 1
@@ -408,6 +432,28 @@ def reader_main(channel: Channel, plan: Plan, arguments: ReaderArguments) -> int
             camera.close()
         except Exception:
             log.exception('the camera could not be closed')
+
+
+def open_unless_called_off(camera: Camera, plan: Plan, channel: Channel) -> Granted:
+    """Open the camera; close it at once where the keeper calls the start off, or is gone, meanwhile.
+
+    The warm-up may last half a minute, the keeper's patience with a process that is to end two seconds. And a Pi's
+    firmware may keep a camera locked whose process was killed.
+    """
+    opened, closing = threading.Event(), threading.Lock()
+
+    def listen() -> None:
+        channel.wait(None)               # until it is open the keeper has nothing else to say
+        with closing:
+            if not opened.is_set():
+                camera.close()
+
+    threading.Thread(target=listen, name='ppr-reader-opening', daemon=True).start()
+    try:
+        return camera.open(plan.request)
+    finally:
+        with closing:                    # the process must not end before the camera is closed
+            opened.set()
 
 
 def granted_shape(plan: Plan, granted: Granted) -> 'tuple[int, ...]':
