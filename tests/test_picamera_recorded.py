@@ -253,6 +253,7 @@ def test_a_start_that_takes_too_long_says_what_to_raise(sim: Simulation, tmp_pat
     with pytest.raises(StartTimeoutError, match='camera was not ready within 1 s; .*raise camera_start_timeout'):
         recorder(tmp_path / 'trial.tif', camera_start_timeout=1, camera_controls={'warm_up_s': 10}).recordVid()
     assert not list(tmp_path.glob('*.tif'))
+    assert sim.camera().made and sim.camera().holder_pid == 0      # closed, not killed with the camera in its hands
 
 
 def test_the_warning_of_a_rounded_size_reaches_the_user(patient_sim: Simulation, tmp_path: Path) -> None:
