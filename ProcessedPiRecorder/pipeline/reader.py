@@ -456,28 +456,6 @@ def open_unless_called_off(camera: Camera, plan: Plan, channel: Channel) -> Gran
             opened.set()
 
 
-def open_unless_called_off(camera: Camera, plan: Plan, channel: Channel) -> Granted:
-    """Open the camera; close it at once where the keeper calls the start off, or is gone, meanwhile.
-
-    The warm-up may last half a minute, the keeper's patience with a process that is to end two seconds. And a Pi's
-    firmware may keep a camera locked whose process was killed.
-    """
-    opened, closing = threading.Event(), threading.Lock()
-
-    def listen() -> None:
-        channel.wait(None)               # until it is open the keeper has nothing else to say
-        with closing:
-            if not opened.is_set():
-                camera.close()
-
-    threading.Thread(target=listen, name='ppr-reader-opening', daemon=True).start()
-    try:
-        return camera.open(plan.request)
-    finally:
-        with closing:                    # the process must not end before the camera is closed
-            opened.set()
-
-
 def granted_shape(plan: Plan, granted: Granted) -> 'tuple[int, ...]':
     """Shape of the recorded frames."""
     settings = plan.settings
