@@ -17,6 +17,7 @@ from typing import Any, Iterator, List, Tuple
 import numpy as np
 import pytest
 import tifffile
+from recording_tools import wait_until
 
 from ProcessedPiRecorder.cli import main
 from ProcessedPiRecorder.recordings.results import read_results
@@ -476,3 +477,31 @@ def test_help_needs_no_camera_stack() -> None:
     done = subprocess.run([sys.executable, '-c', source], env={**os.environ, 'PYTHONPATH': str(REPO)}, text=True,
                           capture_output=True, check=True)
     assert 'loaded: []' in done.stdout
+
+
+#: `ppr`, with a camera that takes its time to open, as Pi cameras do.
+SLEEPY = '''
+import sys, time
+from ProcessedPiRecorder.cameras import SyntheticCamera, registry
+from ProcessedPiRecorder.cli import main
+class Sleepy(SyntheticCamera):
+    def open(self, request):
+        open('opening', 'w').close()
+        time.sleep(4)
+        return super().open(request)
+registry.resolve = lambda spec: Sleepy(frames=30)
+sys.exit(main())
+'''
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_start_is_called_off_by_the_first_signal(tmp_path: Path, number: signal.Signals) -> None:
+    process = subprocess.Popen([sys.executable, '-c', SLEEPY, 'record', 'trial.tif', *QUICK], text=True,
+                               env={**os.environ, 'PYTHONPATH': str(REPO)}, start_new_session=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    wait_until(lambda: Path('opening').exists())
+    process.send_signal(number)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 3 and 'COMPLETE' not in out and 'Traceback' not in err
+    assert_matches('stopped before the start was complete.*nothing was recorded', err)
+    assert not Path('trial.tif').exists()

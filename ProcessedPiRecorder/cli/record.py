@@ -29,12 +29,16 @@ NOT_POSSIBLE = (SettingsError, CameraNotFoundError)
 
 
 class StopSignals:
-    """SIGINT, SIGTERM and SIGHUP as a wish to stop; a second one ends the wait. A context manager, main thread only."""
+    """SIGINT, SIGTERM and SIGHUP as a wish to stop; a second one ends the wait. A context manager, main thread only.
+
+    While the recording is being started, which on a Pi camera takes seconds, already the first one calls it off.
+    """
 
     NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def __init__(self) -> None:
         self.wanted = False
+        self.starting = True
         self._before: Dict[int, Any] = {}
 
     def __enter__(self) -> 'StopSignals':
@@ -49,9 +53,9 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: Optional[FrameType]) -> None:
-        if self.wanted:
+        at_once, self.wanted = self.wanted or self.starting, True
+        if at_once:
             raise KeyboardInterrupt
-        self.wanted = True
 
 
 def run_recording(settings: Dict[str, Any], *, as_json: bool, quiet: bool, print_results: bool,
@@ -68,7 +72,7 @@ def run_recording(settings: Dict[str, Any], *, as_json: bool, quiet: bool, print
         try:
             failure = _run(recorder, choose_progress(quiet, recorder.settings.rec_length), print_results)
         except KeyboardInterrupt:
-            _abandon()
+            _abandon(recorder)
     if recorder.report is not None:
         _print_report(recorder.report, as_json, quiet)
     if failure is not None:
@@ -87,7 +91,7 @@ def _run(recorder: Any, progress: Silence, print_results: bool) -> Optional[Base
                 # Read in any case: unread results would pile up for as long as the recording lasts.
                 results = threading.Thread(target=_read_results, args=(recorder.cb_queue, print_results),
                                            name='ppr-results', daemon=True)
-            recorder.recordVid()
+            _start(recorder, stop)
             if results is not None:
                 results.start()
             _watch(recorder, stop, progress)
@@ -99,10 +103,23 @@ def _run(recorder: Any, progress: Silence, print_results: bool) -> Optional[Base
     return failure
 
 
-def _abandon() -> NoReturn:
+def _start(recorder: Any, stop: StopSignals) -> None:
+    try:
+        recorder.recordVid()
+    except KeyboardInterrupt:
+        if recorder.recording:
+            raise                        # a second one: it is not waited for
+        recorder.wait()                  # raises that it was called off
+    finally:
+        stop.starting = False
+
+
+def _abandon(recorder: Any) -> NoReturn:
     """Leave at once. The recorder would wait for its processes; they finish the file without us, too."""
-    tell_error(RecorderError('not waited for: the recorder\'s processes finish the file on their own. '
-                             'Look at it in a moment with:  ppr info'), 'stopped twice')
+    told = 'the recorder\'s processes finish the file on their own. Look at it in a moment with:  ppr info'
+    if not recorder.status().captured:
+        told = 'no frame had come yet; the recorder\'s processes give the camera back and end on their own'
+    tell_error(RecorderError(f'not waited for: {told}'), 'stopped twice')
     sys.stdout.flush()
     os._exit(FAILED)
 
