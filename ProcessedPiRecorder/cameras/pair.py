@@ -28,6 +28,14 @@ log = logging.getLogger(__name__)
 BUFFERS = 8               # frames of one eye that may wait for the other
 RATE_TOLERANCE = 0.01
 JOIN_TIMEOUT_S = 1.0
+ROOM_TIMEOUT_S = 0.25     # so long an eye keeps all its frames for the other's sake
+#: How far apart a pair's two times may be, in frame periods. The second holds while the two drift past each other:
+#: with the first alone, frames half a period apart would change partners with every quiver of a timestamp.
+NEAREST, KEPT = 0.5, 0.6
+#: A skew that jumps by more is that of another frame (a whole period away), because one was lost.
+JUMP = 0.7
+#: Of each pair's skew, so much goes into the usual one.
+LEARNING = 1 / 8
 SIDES = ('left', 'right')
 
 
@@ -51,11 +59,12 @@ class StereoPair(Camera):
     """Two cameras of the same size, format and rate, recorded side by side, the left one on the left.
 
     Each is read in a thread of its own, in the reader process. Frames are paired by sensor time where both cameras
-    count on the same clock of the system (or are files, by time from their start), else by arrival; a pair's two
-    times differ by half a frame period at most. The recording begins with the first pair; a frame that finds no
-    partner after that is dropped and reported as lost with the reason 'unpaired'. Two free-running cameras drift;
-    where their phases cross, single frames stay unpaired. The pair bears the times of the eye whose losses can be
-    seen better. Each pair's skew is in its ``Stamp`` (and so in its page); ``statistics`` sums it up.
+    count on the same clock of the system (or are files, by time from their start), else by arrival; a pair's two times
+    differ by half a frame period at most (0.6 while they drift past each other). The recording begins with the first
+    pair; a frame that finds no partner after that is dropped and reported as lost with the reason 'unpaired'. Two
+    free-running cameras drift; where their phases cross, single frames stay unpaired. The pair bears the times of the
+    eye whose losses can be seen better. Each pair's skew is in its ``Stamp`` (and so in its page); ``statistics`` sums
+    it up.
 
     The request's width is that of both eyes together. ``camera_controls`` go to both, or separately as
     ``{'left': {...}, 'right': {...}}``.
@@ -88,6 +97,7 @@ class StereoPair(Camera):
         self._unpaired = {side: 0 for side in SIDES}
         self._skew_sum = self._skew_max = 0
         self._by_sensor: Optional[bool] = None
+        self._usual_ns: Optional[float] = None         # skew
         granted = self._open_both(request)
         self._require_alike(*granted)
         self._eyes = tuple(_Eye(self, *item) for item in zip(SIDES, (self.left, self.right), granted))
@@ -127,8 +137,7 @@ class StereoPair(Camera):
             eye.wake()
         for eye in eyes:
             eye.stop()
-        self.left.close()
-        self.right.close()
+        self._close_both()
 
     def statistics(self) -> Dict[str, Any]:
         """How the pairing went: skew is the distance of a pair's two times, without its sign; and each eye's own."""
@@ -150,10 +159,15 @@ class StereoPair(Camera):
             for side, camera in zip(SIDES, (self.left, self.right)):
                 granted.append(camera.open(_eye_request(request, side)))
         except BaseException:
-            self.left.close()
-            self.right.close()
+            self._close_both()
             raise
         return granted[0], granted[1]
+
+    def _close_both(self) -> None:
+        try:
+            self.left.close()
+        finally:
+            self.right.close()
 
     def _require_alike(self, left: Granted, right: Granted) -> None:
         facts = [(one.frame_width, one.frame_height, one.pixel_format) for one in (left, right)]
@@ -161,8 +175,7 @@ class StereoPair(Camera):
         differ = None not in rates and abs(rates[0] - rates[1]) > RATE_TOLERANCE * rates[0]    # type: ignore
         if facts[0] == facts[1] and not differ:
             return
-        self.left.close()
-        self.right.close()
+        self._close_both()
         told = [f'{width}x{height} {form} at {rate or "?"} Hz' for (width, height, form), rate in zip(facts, rates)]
         raise CameraFormatError(f'the left camera gives {told[0]}, the right {told[1]}; a pair needs the same size, '
                                 'format and rate: ask for them with x_resolution, y_resolution, framerate')
@@ -196,19 +209,41 @@ class StereoPair(Camera):
             if self._by_sensor is None:
                 self._by_sensor = left.can_pair_by_sensor(right)
             skew = left.time_of(left.waiting[0], self._by_sensor) - right.time_of(right.waiting[0], self._by_sensor)
-            if abs(skew) <= max(left.period_ns(), right.period_ns()) / 2:
+            if self._belong_together(skew, max(left.period_ns(), right.period_ns())):
                 self._pairs += 1
                 self._skew_sum += abs(skew)
                 self._skew_max = max(self._skew_max, abs(skew))
                 return _Pair(left.waiting.popleft(), right.waiting.popleft(), skew)
-            eye = left if skew < 0 else right
-            alone = eye.drop_oldest()
-            if not self._pairs:
-                self._before_first += 1      # one camera started earlier: the recording begins with the first pair
-                continue
-            self._unpaired[eye.side] += 1
-            self._reports.append((1, 'unpaired', alone.stamp.sensor_ns, ''))
+            self._leave_alone(left if skew < 0 else right)
         return None
+
+    def _make_room(self, eye: '_Eye') -> None:
+        """An eye has waited for a buffer in vain: unless there is something to pair, its oldest frame stays alone."""
+        if eye.waiting and not any(other.waiting for other in self._eyes if other is not eye):
+            self._leave_alone(eye)
+
+    def _leave_alone(self, eye: '_Eye') -> None:
+        """Drop the eye's oldest frame: it has no partner."""
+        alone = eye.drop_oldest()
+        if not self._pairs:
+            self._before_first += 1          # one camera started earlier: the recording begins with the first pair
+            return
+        self._unpaired[eye.side] += 1
+        on_the_pairs_clock = eye.side == SIDES[self._leader]
+        self._reports.append((1, 'unpaired', alone.stamp.sensor_ns if on_the_pairs_clock else None, ''))
+
+    def _belong_together(self, skew: int, period: float) -> bool:
+        usual = self._usual_ns
+        if usual is None:
+            together = abs(skew) <= NEAREST * period
+        else:
+            as_usual = abs(skew - usual) <= JUMP * period
+            together = as_usual and abs(skew) <= KEPT * period
+            if as_usual and not together:
+                self._usual_ns = None      # they have drifted past each other: from now on other frames are nearer
+        if together:
+            self._usual_ns = skew if usual is None else usual + LEARNING * (skew - usual)
+        return together
 
     # -- in the reader's own thread
 
@@ -262,11 +297,16 @@ class _Eye(FrameSink):
             wake()
 
     def slot(self) -> np.ndarray:
-        """Waits while all buffers are taken: a real camera then loses frames itself, where its clock shows it."""
+        """Waits while all buffers are taken: a real camera then loses frames itself, where its clock shows it.
+
+        But not for ever where the other eye shows nothing: both may live in one and the same thread (the firmware's).
+        """
         if self._filling is None:
             with self._pair._changed:
                 while not self.free and not self.stopping:
-                    self._pair._changed.wait()
+                    came = self._pair._changed.wait(None if self.granted.waits else ROOM_TIMEOUT_S)
+                    if not came:
+                        self._pair._make_room(self)
                 self._filling = self.free.popleft() if self.free else np.empty(self.granted.frame_shape, np.uint8)
         return self._filling
 
