@@ -360,6 +360,13 @@ def test_after_a_sleep_the_clocks_are_told_apart(clock: str, slept_s: float) -> 
     assert evidence.clock_base == clock and f'CLOCK_{clock.upper()}' in evidence.clock and 'slept' in evidence.clock
 
 
+def test_a_pause_between_two_clocks_is_not_taken_for_a_sleep() -> None:
+    samples = frames(25_000, 25_000)
+    samples[-1] = samples[-1]._replace(boottime_ns=samples[-1].boottime_ns + 5_000_000)
+    evidence = judge(samples, None)
+    assert evidence.clock_base == 'boottime' and 'has not slept' in evidence.clock
+
+
 def test_without_a_sleep_the_documented_clock_is_named() -> None:
     evidence = judge(frames(25_000, 25_000), None)
     assert evidence.clock_base == 'boottime' and 'has not slept' in evidence.clock

@@ -151,6 +151,16 @@ class WakingSink(ListSink):
         self.wake = wake
 
 
+def test_frames_without_a_time_do_not_take_part_in_measuring_the_rate() -> None:
+    layout = Layout(64, 16, 3)
+    _, data = padded(layout, 64, 16)
+    frames = Frames()
+    frames.begin(layout)
+    for pts in (0, TIME_UNKNOWN, 1_000_000, TIME_UNKNOWN, 1_020_000, 1_040_000):
+        frames.take(Buffer(data, pts=pts))
+    assert list(frames.arrivals) == [1_000_000, 1_020_000, 1_040_000] and frames.untimed == 3
+
+
 @pytest.mark.parametrize('how', ['sink', 'end', 'frame'])
 def test_wait_for_ends_with_the_sink_or_from_outside(how: str) -> None:
     layout = Layout(64, 16, 3)

@@ -230,6 +230,9 @@ class PicameraCamera(Camera):
         while len(self._frames.arrivals) <= periods and time.monotonic() < deadline and not self._frames.wait(1 / rate):
             pass
         stamps = list(self._frames.arrivals)
+        if not stamps and self._frames.untimed:
+            raise CameraError(f'{self._title} sends frames without times, so that nobody could see whether any are '
+                              'lost; update the system and its firmware')
         if not stamps:
             raise CameraError(f'{self._title} is there but sends no picture; check its ribbon cable, at both ends and '
                               'with the power off')

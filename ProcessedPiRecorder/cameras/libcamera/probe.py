@@ -89,7 +89,8 @@ def _clock(samples: Sequence[Sample]) -> 'tuple[str, str]':
     youngest = min(age[0] for age in ages), min(age[1] for age in ages)
     # Long frames are old already when they come.
     oldest_ns = PLAUSIBLE_AGE_NS + 2 * _period([one.monotonic_ns for one in samples])
-    slept_ns = samples[-1].boottime_ns - samples[-1].monotonic_ns
+    # Whoever loses the processor between the two readings finds them further apart than they are.
+    slept_ns = min(one.boottime_ns - one.monotonic_ns for one in samples)
     if not any(0 <= age <= oldest_ns for age in youngest):
         return 'own', (f'libcamera\'s SensorTimestamp, on a clock that is neither CLOCK_BOOTTIME nor CLOCK_MONOTONIC; '
                        f'{MISLEADS}')

@@ -70,6 +70,7 @@ class Frames:
     def __init__(self) -> None:
         self.layout = Layout(0, 0, 0)
         self.arrivals: Deque[int] = deque(maxlen=WARM_UP_STAMPS)     # PTS in µs
+        self.untimed = 0                 # frames of the warm-up without a PTS
         self.delivered = self.broken = 0
         self.period_us = 0.0             # once it is known
         self._first_ns = self._last_ns = self._periods = 0
@@ -152,11 +153,13 @@ class Frames:
         with self._lock:
             if self._sink is None:
                 if buf.flags & FRAME_END or self.layout.columns(buf.length) is not None:
-                    self.arrivals.append(buf.pts)
+                    self.untimed += not _is_timed(buf)
+                    if _is_timed(buf):
+                        self.arrivals.append(buf.pts)
                 return
             with buf as memory:
                 raw = np.frombuffer(memory, np.uint8, buf.length, buf.offset)
-                self._deliver(self._sink, raw, buf.flags, None if buf.pts in (0, TIME_UNKNOWN) else buf.pts * 1000)
+                self._deliver(self._sink, raw, buf.flags, buf.pts * 1000 if _is_timed(buf) else None)
             if self._sink.stopping:
                 self._done.set()
 
@@ -208,6 +211,10 @@ class Frames:
             self._cv2.cvtColor(picture, self._cv2.COLOR_BGRA2BGR, dst=out)
         else:
             np.copyto(out, picture)
+
+
+def _is_timed(buf: Any) -> bool:
+    return buf.pts not in (0, TIME_UNKNOWN)
 
 
 def period_us(stamps: Sequence[int]) -> Optional[float]:
