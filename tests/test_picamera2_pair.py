@@ -65,7 +65,7 @@ def test_two_cameras_that_drift(tmp_path: Path, sensors: Bench) -> None:
     assert rec.report is not None
     found = stereo_pages(tmp_path, sensors)
     skews = np.array([stored.skew_ns for stored, _, _ in found])
-    assert np.abs(skews).max() <= 12_600_000 and np.ptp(skews) > 20_000_000
+    assert np.abs(skews).max() <= 15_120_000 and np.ptp(skews) > 20_000_000       # 0.6 of the longer period
     unpaired = [loss for loss in rec.report.losses if loss.reason == 'unpaired']
     assert sum(loss.count for loss in unpaired) >= 2 and rec.report.complete == 'no'
     indexes = [stored.index for stored, _, _ in found]
