@@ -91,8 +91,7 @@ key() { printf '%s' "$*" | cksum | cut -d ' ' -f 1; }
 root=$cache/$SUITE-$ARM-$(key "$PACKAGES")
 if [ ! -d "$root" ]; then
     need debootstrap debootstrap
-    mirror=$(sed -n -e 's/^deb  *\(\[[^]]*\] *\)\{0,1\}\([a-z+]*:[^ ]*\) .*/\2/p' -e 's/^URIs: *\([^ ]*\).*/\1/p' \
-        /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | grep -e '/debian/*$' | head -n 1)
+    mirror=$(sh "$repo/scripts/debian-mirror.sh")
     [ -n "$mirror" ] || skip "no Debian archive is named in /etc/apt/sources.list*"
     /usr/lib/apt/apt-helper download-file "${mirror%/}/dists/$SUITE/main/binary-$ARM/Release" "$work/Release" \
         >/dev/null 2>&1 || skip "the Debian archive has no $ARM, or cannot be reached (no network?)"

@@ -129,7 +129,7 @@ def _check_together(asked: Mapping[str, Any], camera: str) -> None:
         if one in asked and other in asked:
             raise CameraFormatError(f'{camera}: {one} and {other} do not go together: {why}; leave one of them out')
     if 'gain' in asked and asked.get('exposure_mode') == 'off':
-        # Found out by the firmware's author: a fixed gain works inside the automatic exposure, not without it.
+        # The firmware applies a fixed gain within its automatic exposure, not without (userland, issue 414).
         raise CameraFormatError(f"{camera}: gain and exposure_mode='off' do not go together: 'off' keeps the gain that "
                                 'there is; leave exposure_mode out, and give exposure_us for a fixed exposure')
 
