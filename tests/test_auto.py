@@ -129,6 +129,13 @@ def test_no_stack_is_imported_in_the_users_process() -> None:
     subprocess.run([sys.executable, '-W', 'error', '-c', script], check=True, timeout=50, cwd=ROOT)
 
 
+def test_the_list_of_cameras_does_not_refer_to_itself(installed: List[str], machine: Any) -> None:
+    machine('x86_64')
+    told = {line.name: line.why_not for line in registry.listings()}
+    assert not any('ppr cameras' in why for why in told.values())
+    assert 'needs a Raspberry Pi' in told['picamera2:N']
+
+
 # ---------------------------------------------------------------- at open
 
 def opened(**asked: Any) -> Any:

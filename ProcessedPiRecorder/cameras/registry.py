@@ -26,6 +26,7 @@ import os
 import re
 import stat
 import sys
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
@@ -33,7 +34,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 from ..errors import CameraError, CameraNotFoundError, MissingExtraError, SettingsError
 from .auto import none_here
 from .base import Camera, CameraListing
-from .stacks import STACKS, is_installed, missing
+from .stacks import INSTEAD, STACKS, is_installed, missing
 
 __all__ = ['BUILT_IN', 'ENTRY_POINT_GROUP', 'Entry', 'check', 'listings', 'resolve']
 
@@ -131,7 +132,8 @@ def listings() -> List[CameraListing]:
             lines += own or [CameraListing(point.name, f'from {point.value}', True)]
         except Exception as problem:
             lines.append(CameraListing(point.name, f'from {point.value}', False, f'it cannot be loaded: {problem}'))
-    return lines
+    # Errors refer to this list, which need not refer to itself.
+    return [replace(line, why_not=line.why_not.replace(f'; {INSTEAD}', '')) for line in lines]
 
 
 def _two(spec: Any) -> Tuple[Any, Any]:
