@@ -371,7 +371,7 @@ def test_a_caller_that_fails_is_heard_of(tmp_path: Path) -> None:
 
 marks_of_pages = st.lists(st.fixed_dictionaries({'label': st.text(), 'time_ns': INT64}), max_size=3).map(tuple)
 records = st.builds(PageRecord, INT64, INT64, st.none() | INT64, INT64, st.sampled_from(STATUSES), marks_of_pages,
-                    st.none() | st.integers(0, 10**9).map(lambda micros: micros / 1000))
+                    st.none() | st.integers(0, 10**9).map(lambda micros: micros / 1000), st.none() | INT64)
 
 
 @given(st.integers(0, 2**40), st.integers(0, 2000), records, st.integers(0, 2**32 - 1))
