@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ProcessedPiRecorder.cameras import CameraRequest
+from ProcessedPiRecorder.cameras import CameraRequest, stacks
 from ProcessedPiRecorder.cameras.controls import CommonControls
 from ProcessedPiRecorder.cameras.libcamera import system
 from ProcessedPiRecorder.cameras.libcamera.controls import (
@@ -44,7 +44,6 @@ from ProcessedPiRecorder.cameras.libcamera.system import (
     explain,
     find,
     found,
-    holders,
     load,
     plain,
     reasons,
@@ -425,13 +424,13 @@ def test_reasons_are_told_once() -> None:
 
 
 def test_who_holds_the_camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(system, 'PROC', tmp_path)
+    monkeypatch.setattr(stacks, 'PROC', tmp_path)
     for number, comm, target in (('4711', 'motion', '/dev/media3'), ('4712', 'bash', '/dev/null'),
                                  (str(os.getpid()), 'python', '/dev/video0')):
         (tmp_path / number / 'fd').mkdir(parents=True)
         (tmp_path / number / 'comm').write_text(comm + '\n')
         (tmp_path / number / 'fd' / '3').symlink_to(target)
-    assert holders() == 'motion (process 4711)'
+    assert stacks.holders('/dev/media', '/dev/video') == [('motion', 4711)]
     assert 'in use by motion (process 4711)' in str(explain(raised('busy'), CAMERA, 'opened'))
 
 

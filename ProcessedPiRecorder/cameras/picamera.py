@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 import warnings
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from ..errors import CameraError, CameraFormatError, CameraNotFoundError, MissingExtraError, RecorderError
 from .base import Camera, CameraListing, CameraRequest, FrameSink, Granted, recorded_size
 from .mmal.controls import DEFAULT_RATE, Wishes, apply, freeze, in_force, wishes
 from .mmal.frames import Frames, align, period_us
-from .stacks import missing, pi_model
+from .stacks import holders, missing, pi_model
 
 __all__ = ['PicameraCamera']
 
@@ -366,13 +364,5 @@ def _explain(stack: Any, error: BaseException, what: str) -> Optional[CameraErro
 
 
 def _holders(device: str) -> str:
-    """Who else has the firmware's device open, as far as this user may see."""
-    found = []
-    for folder in Path('/proc').glob('[0-9]*'):
-        try:
-            has_it = any(os.readlink(link) == device for link in (folder / 'fd').iterdir())
-            if has_it and folder.name != str(os.getpid()):
-                found.append(f'{(folder / "comm").read_text().strip()}, pid {folder.name}')
-        except OSError:
-            pass                         # it has ended, or belongs to somebody else
-    return f' (using the firmware now: {"; ".join(found)})' if found else ''
+    found = '; '.join(f'{name}, pid {number}' for name, number in holders(device))
+    return f' (using the firmware now: {found})' if found else ''

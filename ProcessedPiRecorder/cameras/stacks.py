@@ -7,18 +7,21 @@ not be forked.
 from __future__ import annotations
 
 import importlib.util
+import os
 import platform
 import sys
 from pathlib import Path
-from typing import Dict, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from ..errors import CameraNotFoundError, MissingExtraError, RecorderError
 from .base import Camera
 
-__all__ = ['INSTEAD', 'STACKS', 'Stack', 'drives', 'is_installed', 'loaded', 'missing', 'pi_model']
+__all__ = ['INSTEAD', 'STACKS', 'Stack', 'drives', 'holders', 'is_installed', 'loaded', 'missing',
+           'pi_model']
 
 #: The device tree's word for the machine; there is none on a PC.
 MODEL_FILE = Path('/proc/device-tree/model')
+PROC = Path('/proc')
 
 INSTEAD = ("pass camera='opencv:0' (a webcam), a video file, a URL, a recording, or 'synthetic' "
            '(`ppr cameras` lists what this machine has)')
@@ -64,6 +67,19 @@ def drives(camera: Camera) -> bool:
     """Whether one of the stacks is behind this camera, or behind one of this pair."""
     eyes = (getattr(camera, 'left', None), getattr(camera, 'right', None))
     return camera.name in ('auto', *STACKS) or any(isinstance(eye, Camera) and drives(eye) for eye in eyes)
+
+
+def holders(*devices: str) -> List[Tuple[str, int]]:
+    """(name, process number) of all others that have such a device open (its path begins so), as far as can be seen."""
+    found = []
+    for process in PROC.glob('[0-9]*'):
+        try:
+            has_it = any(os.readlink(link).startswith(devices) for link in (process / 'fd').iterdir())
+            if has_it and process.name != str(os.getpid()):
+                found.append(((process / 'comm').read_text().strip(), int(process.name)))
+        except OSError:
+            pass                         # it has ended, or belongs to somebody else
+    return found
 
 
 def missing(name: str) -> Optional[RecorderError]:

@@ -10,15 +10,13 @@ import logging
 import os
 from contextlib import contextmanager
 from importlib import import_module, metadata
-from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
 from ...errors import CameraError, CameraNotFoundError
-from ..stacks import missing
+from ..stacks import holders, missing
 
 __all__ = ['Found', 'Stack', 'explain', 'find', 'found', 'load', 'open_camera', 'plain', 'reasons', 'takes']
 
-PROC = Path('/proc')
 LOCATIONS = {0: 'front', 1: 'back', 2: 'external'}
 SYSTEM_PACKAGES = ('libcamera comes with the system, built for its own Python:  sudo apt install python3-picamera2 ; a '
                    'virtual environment sees it when made with that Python and  --system-site-packages')
@@ -112,7 +110,8 @@ def explain(error: BaseException, camera: Found, doing: str) -> CameraError:
     low = words.lower()
     told = f'{camera} cannot be {doing}: {words}'
     if 'busy' in low or 'in use' in low or 'failed to acquire' in low:
-        return CameraError(f'{camera} is in use by {holders() or "another program"}; only one program at a time can '
+        by = ', '.join(f'{name} (process {number})' for name, number in holders('/dev/media', '/dev/video'))
+        return CameraError(f'{camera} is in use by {by or "another program"}; only one program at a time can '
                            'have it: end that one, or look for it with `fuser -v /dev/media* /dev/video*`')
     if any(word in low for word in ('allocat', 'memory', 'dma', 'mmap')):
         return CameraError(f'{told}. Memory for frame buffers (CMA) is short: ask for a smaller resolution, for fewer '
@@ -136,15 +135,6 @@ def reasons(error: BaseException) -> str:
     return '; '.join(texts)
 
 
-def holders() -> str:
-    """Who else has a camera device open, as far as this user may see; '' when nobody is seen."""
-    names = []
-    for process in PROC.glob('[0-9]*'):
-        if process.name != str(os.getpid()) and _holds_camera(process):
-            names.append(f'{_read(process / "comm") or "process"} (process {process.name})')
-    return ', '.join(names)
-
-
 def plain(value: Any) -> Any:
     """A value of picamera2's as JSON types."""
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -166,21 +156,6 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
-
-
-def _holds_camera(process: Path) -> bool:
-    try:
-        targets = [os.readlink(link) for link in (process / 'fd').iterdir()]
-    except OSError:
-        return False       # gone meanwhile, or another user's
-    return any(target.startswith(('/dev/media', '/dev/video')) for target in targets)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ''
 
 
 def _version(package: str) -> str:
