@@ -79,6 +79,8 @@ class RingSink(FrameSink):
         self._period_ns = period_ns or 0
         self.times = OriginatingTime(granted.clock_base, granted.clock_offset_ns)
         self._length_ns = round(settings.rec_length * 1e9)
+        # Half a period of tolerance: the frame *at* rec_length is already the next second's first.
+        self._limit_ns = self._length_ns - self._period_ns // 2
         self._begin_ns: Optional[int] = None
         self._by_sensor = False
         self._elapsed_ns = 0
@@ -203,12 +205,10 @@ class RingSink(FrameSink):
         self._elapsed_ns = now_ns - self._begin_ns
         if not self._length_ns:
             return False
-        # Half a period of tolerance: the frame *at* rec_length is already the next second's first.
-        limit_ns = self._length_ns - self._period_ns // 2
-        if self._elapsed_ns < limit_ns:
+        if self._elapsed_ns < self._limit_ns:
             return False
         step_ns = (self._elapsed_ns - before_ns) / (missing + 1)
-        inside = sum(before_ns + step_ns * (place + 1) < limit_ns for place in range(min(missing, 1_000_000)))
+        inside = sum(before_ns + step_ns * (place + 1) < self._limit_ns for place in range(min(missing, 1_000_000)))
         if inside:
             self._lose(inside, self._gap_reason())
         self.stop('rec_length')
@@ -218,7 +218,7 @@ class RingSink(FrameSink):
         """Whether a frame that the camera knows to be lost would not have been recorded anyway."""
         if not self._length_ns or not self._by_sensor or sensor_ns is None or self._begin_ns is None:
             return False
-        return sensor_ns - self._begin_ns >= self._length_ns - self._period_ns // 2
+        return sensor_ns - self._begin_ns >= self._limit_ns
 
     def _gap_reason(self) -> str:
         return 'stall' if self._detector.is_stall(self._detector.last_gap_ns) else 'camera gap'
@@ -264,7 +264,6 @@ class RingSink(FrameSink):
             if known == 'other':
                 self.details.setdefault(loss.index, loss.reason)
             self._send(Kind.LOST, 0, loss.index, loss.count, loss.time_ns, LOSS_REASONS.index(known))
-
 
     def _send(self, kind: int, *fields: int) -> None:
         try:
