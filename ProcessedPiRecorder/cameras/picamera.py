@@ -10,18 +10,16 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from ..errors import CameraError, CameraFormatError, CameraNotFoundError, MissingExtraError, RecorderError
 from .base import Camera, CameraListing, CameraRequest, FrameSink, Granted, recorded_size
-from .mmal.controls import DEFAULT_RATE, Wishes, apply, freeze, in_force, wishes
+from .mmal.controls import Wishes, apply, freeze, in_force, wishes
 from .mmal.frames import Frames, align, period_us
-from .stacks import holders, missing, pi_model
+from .stacks import DEFAULT_RATE, DEFAULT_SIZE, RATE_TOLERANCE, holders, missing, pi_model
 
 __all__ = ['PicameraCamera']
 
 log = logging.getLogger(__name__)
 
-DEFAULT_SIZE = (1280, 720)
 DEFAULT_STEREO_SIZE = (1280, 480)
 MIN_RATE = 0.2            # Hz; below, measuring the true rate takes longer than a start may
-RATE_TOLERANCE = 0.02
 #: So long frames must have been seen before the rate counts as measured; and so many periods where they are long.
 MEASURE_S = 0.4
 MIN_PERIODS = 3

@@ -16,8 +16,14 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 from ..errors import CameraNotFoundError, MissingExtraError, RecorderError
 from .base import Camera
 
-__all__ = ['INSTEAD', 'STACKS', 'Stack', 'drives', 'holders', 'is_installed', 'loaded', 'missing',
-           'pi_model']
+__all__ = ['DEFAULT_RATE', 'DEFAULT_SIZE', 'INSTEAD', 'RATE_TOLERANCE', 'STACKS', 'Stack', 'WARM_UP_LIMITS_S',
+           'WARM_UP_S', 'drives', 'holders', 'is_installed', 'loaded', 'missing', 'pi_model']
+
+#: What both back ends do alike.
+DEFAULT_SIZE, DEFAULT_RATE = (1280, 720), 30.0
+RATE_TOLERANCE = 0.02          # between the rate that was asked for and the one found
+WARM_UP_S = 1.0
+WARM_UP_LIMITS_S = (0.2, 30.0)     # at most half of the default camera_start_timeout: a pair warms up one by one
 
 #: The device tree's word for the machine; there is none on a PC.
 MODEL_FILE = Path('/proc/device-tree/model')

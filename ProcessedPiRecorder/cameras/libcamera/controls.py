@@ -8,6 +8,7 @@ from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tup
 
 from ...errors import CameraFormatError
 from ..controls import COMMON, CommonControls, split_controls, unsupported
+from ..stacks import RATE_TOLERANCE, WARM_UP_LIMITS_S, WARM_UP_S
 
 __all__ = ['OWN', 'Asked', 'Plan', 'crop', 'frame_duration_us', 'frozen', 'plan', 'read_own', 'unmet']
 
@@ -16,7 +17,8 @@ Box = Tuple[int, int, int, int]
 #: Controls of this camera class itself: name -> (default, least, most, what it is).
 OWN: Dict[str, Tuple[float, float, float, str]] = {
     'buffer_count': (8, 2, 64, 'a whole number of frame buffers'),
-    'warm_up_s': (1.0, 0.2, 30.0, 'seconds for exposure and white balance to settle before the first frame'),
+    'warm_up_s': (WARM_UP_S, *WARM_UP_LIMITS_S,
+                  'seconds for exposure and white balance to settle before the first frame'),
 }
 SENSOR_MODE, FREEZE = 'sensor_mode', 'freeze'
 
@@ -29,7 +31,6 @@ TRANSFORMS = ('hflip', 'vflip', 'rotation')
 ARRAYS = {'ColourGains': 2, 'ColourCorrectionMatrix': 9}
 DURATIONS = 'FrameDurationLimits'
 
-RATE_SLACK = 0.02
 MET = 0.1              # sensors count exposure in rows and gain in steps
 
 
@@ -119,7 +120,7 @@ def frame_duration_us(rate: float, limits: Any, camera: str, exact: bool = True)
     least, most = (_scalar(limit) for limit in limits[:2])
     wanted = round(1e6 / rate)
     within = min(max(wanted, least), most)
-    if exact and abs(within - wanted) > RATE_SLACK * wanted:
+    if exact and abs(within - wanted) > RATE_TOLERANCE * wanted:
         raise CameraFormatError(f'{camera} cannot make {rate:g} Hz here; it can do {1e6 / most:.4g} to '
                                 f'{1e6 / least:.4g} Hz at this size, with this sensor mode')
     return int(within)

@@ -10,6 +10,7 @@ from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Seq
 import numpy as np
 
 from ...errors import CameraFormatError
+from ..stacks import RATE_TOLERANCE
 
 __all__ = ['CHOICES', 'PixelCopy', 'SensorMode', 'choose_format', 'choose_mode', 'even', 'nearest_sizes',
            'sensor_modes', 'substitution']
@@ -17,7 +18,6 @@ __all__ = ['CHOICES', 'PixelCopy', 'SensorMode', 'choose_format', 'choose_mode',
 Size = Tuple[int, int]
 Box = Tuple[int, int, int, int]
 
-RATE_TOLERANCE = 0.02
 SAME_VIEW = 0.95       # of the area: modes differ by some rows and columns without anybody calling that a crop
 
 

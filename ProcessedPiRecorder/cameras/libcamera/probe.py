@@ -7,10 +7,10 @@ from typing import List, NamedTuple, Optional, Sequence
 
 from ...errors import CameraFormatError
 from ..opencv import HOST_CLOCK
+from ..stacks import RATE_TOLERANCE
 
 __all__ = ['Evidence', 'Sample', 'judge', 'require_rate']
 
-RATE_TOLERANCE = 0.02
 NEAR_WHOLE = 0.1           # of a period: jitter of a timestamp
 SAME_CLOCKS_NS = 1_000_000
 PLAUSIBLE_AGE_NS = 5_000_000_000

@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from ...errors import CameraError, CameraFormatError, CameraStalledError
 from ..base import CameraRequest, Granted, recorded_size
+from ..stacks import DEFAULT_RATE, DEFAULT_SIZE
 from .controls import Asked, Plan, crop, frame_duration_us, frozen, plan, read_own, unmet
 from .formats import (
     PixelCopy,
@@ -26,8 +27,6 @@ __all__ = ['SetUp']
 
 Size = Tuple[int, int]
 
-DEFAULT_SIZE = (1280, 720)
-DEFAULT_RATE = 30.0
 FIRST_FRAME_S = 5.0        # a camera may take so long to start, beyond its own frame periods
 #: What is worth storing of the last frame before the recording.
 FACTS = ('ExposureTime', 'AnalogueGain', 'DigitalGain', 'ColourGains', 'ColourTemperature', 'FrameDuration', 'Lux',

@@ -8,12 +8,9 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Tuple
 
 from ...errors import CameraFormatError
 from ..controls import COMMON, CommonControls, split_controls, unsupported
+from ..stacks import WARM_UP_LIMITS_S, WARM_UP_S
 
-__all__ = ['DEFAULT_RATE', 'Wishes', 'apply', 'freeze', 'in_force', 'wishes']
-
-DEFAULT_RATE = 30.0
-WARM_UP_S = 1.0
-MAX_WARM_UP_S = 30.0      # half of the default camera_start_timeout
+__all__ = ['Wishes', 'apply', 'freeze', 'in_force', 'wishes']
 
 #: Beyond picamera 1.13's list; firmware from 2018 on (interface/mmal/mmal_parameters_camera.h).
 ANALOG_GAIN, DIGITAL_GAIN = 0x59, 0x5A
@@ -104,8 +101,9 @@ def wishes(controls: Mapping[str, Any], rate: float, stereo: bool, camera: str) 
     """Check everything that can be checked without the hardware. Raises CameraFormatError."""
     common, native = split_controls(controls, [*NATIVE, *OWN], camera)
     warm_up_s, frozen = native.pop('warm_up_s', WARM_UP_S), native.pop('freeze', False)
-    if isinstance(warm_up_s, bool) or not isinstance(warm_up_s, (int, float)) or not 0.2 <= warm_up_s <= MAX_WARM_UP_S:
-        raise _refused('warm_up_s', warm_up_s, camera, f'seconds, from 0.2 to {MAX_WARM_UP_S:g}')
+    least, most = WARM_UP_LIMITS_S
+    if isinstance(warm_up_s, bool) or not isinstance(warm_up_s, (int, float)) or not least <= warm_up_s <= most:
+        raise _refused('warm_up_s', warm_up_s, camera, f'seconds, from {least:g} to {most:g}')
     if not isinstance(frozen, bool):
         raise _refused('freeze', frozen, camera, FLAG.allowed)
     for name, value in native.items():
