@@ -198,7 +198,8 @@ def test_a_frame_without_a_time_does_not_end_the_recording(tmp_path: Path, namel
     assert 48 <= report.written <= 52 and report.stopped == 'rec_length' and report.complete == 'unknown'
 
 
-def test_a_clock_that_was_reset_leaves_completeness_unknown(tmp_path: Path) -> None:
+def set_back(frame: int, by_ns: int) -> Any:
+    """A synthetic camera whose clock is set back before the frame of that number, counted from 1."""
     from ProcessedPiRecorder.cameras import SyntheticCamera
 
     class Reset(SyntheticCamera):
@@ -208,26 +209,19 @@ def test_a_clock_that_was_reset_leaves_completeness_unknown(tmp_path: Path) -> N
         def read(self, out: Any) -> Any:
             stamp = super().read(out)
             self.seen += 1
-            return stamp if stamp is None or self.seen < 10 else stamp._replace(sensor_ns=stamp.sensor_ns - 10**9)
+            return stamp if stamp is None or self.seen < frame else stamp._replace(sensor_ns=stamp.sensor_ns - by_ns)
 
-    report = recorder(tmp_path / 'a.tif', camera=Reset()).recordVid()
+    return Reset()
+
+
+def test_a_clock_that_was_reset_leaves_completeness_unknown(tmp_path: Path) -> None:
+    report = recorder(tmp_path / 'a.tif', camera=set_back(10, 10**9)).recordVid()
     assert report.complete == 'unknown' and report.clock['not_increasing'] == 1
 
 
 def test_a_clock_that_was_set_back_far_moves_neither_the_end_nor_the_times(tmp_path: Path) -> None:
-    from ProcessedPiRecorder.cameras import SyntheticCamera
-
-    class Reset(SyntheticCamera):
-        name = 'reset'
-        seen = 0
-
-        def read(self, out: Any) -> Any:
-            stamp = super().read(out)
-            self.seen += 1
-            return stamp if stamp is None or self.seen < 20 else stamp._replace(sensor_ns=stamp.sensor_ns - 10**12)
-
     path = tmp_path / 'a.tif'
-    report = recorder(path, camera=Reset(), rec_length=1, controls=paced()).recordVid()
+    report = recorder(path, camera=set_back(20, 10**12), rec_length=1, controls=paced()).recordVid()
     assert report.stopped == 'rec_length' and 95 <= report.written <= 101 and report.complete == 'unknown'
     times = [record.time_ns for record, _ in pages(path)]
     assert min(later - earlier for earlier, later in zip(times[20:], times[21:])) == 10_000_000
