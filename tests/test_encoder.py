@@ -153,34 +153,34 @@ def chooser_for(level: int, image: np.ndarray, fill: float = 0.0, waits: bool = 
 
 def test_noise_gets_huffman_and_a_drawing_a_match_finder() -> None:
     image = noise(480, 640, 3)
-    assert chooser_for(6, image).choose(image, 0.0) in ('huffman', 'rle')
+    assert chooser_for(6, image).choose(image, 0.0).effort in ('huffman', 'rle')
     image = flat(480, 640, 3)
-    assert chooser_for(6, image).choose(image, 0.0) not in ('stored', 'huffman')
-    assert chooser_for(1, image).choose(image, 0.0) == 'rle'
+    assert chooser_for(6, image).choose(image, 0.0).effort not in ('stored', 'huffman')
+    assert chooser_for(1, image).choose(image, 0.0).effort == 'rle'
 
 
 def test_what_cannot_be_compressed_is_stored() -> None:
     image = np.random.default_rng(1).integers(0, 256, (480, 640, 3), np.uint8)
-    assert chooser_for(9, image).choose(image, 0.0) == 'stored'
+    assert chooser_for(9, image).choose(image, 0.0).effort == 'stored'
 
 
 def test_level_0_is_no_compression_for_every_page() -> None:
     image = noise(8, 8, 1)
-    assert {chooser_for(0, image, fill=1.0).choose(image, 1.0) for _ in range(100)} == {'none'}
+    assert {chooser_for(0, image, fill=1.0).choose(image, 1.0).effort for _ in range(100)} == {'none'}
 
 
 def test_pressure_counts_only_when_encoding_is_what_falls_behind() -> None:
     image = noise(240, 320, 1)
     full = chooser_for(6, image, fill=0.9, waits=False)
-    assert full.choose(image, 0.9) == 'stored'
-    assert full.choose(image, 0.0) != 'none'            # falls by a step ...
-    assert full.choose(image, 0.0) in ('huffman', 'rle')    # ... and another
-    assert chooser_for(6, image, fill=0.9, waits=True).choose(image, 0.9) in ('huffman', 'rle')
+    assert full.choose(image, 0.9) == ('stored', 2)
+    assert full.choose(image, 0.0).effort != 'none'            # falls by a step ...
+    assert full.choose(image, 0.0).effort in ('huffman', 'rle')    # ... and another
+    assert chooser_for(6, image, fill=0.9, waits=True).choose(image, 0.9).effort in ('huffman', 'rle')
 
 
 def test_half_full_takes_the_fastest_that_compresses() -> None:
     image = noise(480, 640, 3)
-    assert chooser_for(9, image, fill=0.6, waits=False).choose(image, 0.9) in ('huffman', 'rle')
+    assert chooser_for(9, image, fill=0.6, waits=False).choose(image, 0.9).effort in ('huffman', 'rle')
 
 
 def test_frames_that_come_too_fast_are_stored() -> None:
@@ -188,23 +188,23 @@ def test_frames_that_come_too_fast_are_stored() -> None:
     chooser = chooser_for(9, image, waits=False)
     for _ in range(20):
         chooser.arrived()                               # microseconds apart
-    assert chooser.choose(image, 0.0) == 'stored'
+    assert chooser.choose(image, 0.0).effort == 'stored'
 
 
 def test_a_change_of_scene_is_noticed_before_the_next_sample_is_due() -> None:
     noisy, drawing = noise(240, 320, 1), flat(240, 320, 1)
     chooser = chooser_for(6, noisy)
-    first = chooser.choose(noisy, 0.0)
+    first = chooser.choose(noisy, 0.0).effort
     chooser.spent(first, 0.45, 0.001, 0.001)
-    assert chooser.choose(drawing, 0.0) == first
+    assert chooser.choose(drawing, 0.0).effort == first
     chooser.spent(first, 0.12, 0.001, 0.001)
-    assert chooser.choose(drawing, 0.0) != first
+    assert chooser.choose(drawing, 0.0).effort != first
 
 
 @pytest.mark.parametrize('size', SIZES)
 def test_sampling_works_at_any_size(size: Tuple[int, int]) -> None:
     image = noise(*size, 3)
-    assert chooser_for(9, image).choose(image, 0.0) in EFFORTS
+    assert chooser_for(9, image).choose(image, 0.0).effort in EFFORTS
 
 
 def test_choosing_costs_next_to_nothing_between_samples() -> None:

@@ -21,7 +21,7 @@ import numpy as np
 
 from .encoder import PageEncoder, ladder
 
-__all__ = ['EffortChooser', 'Trial']
+__all__ = ['Choice', 'EffortChooser', 'Trial']
 
 SAMPLE_EVERY = 64            # pages
 SAMPLE_BYTES = 96 * 1024
@@ -42,6 +42,13 @@ class Trial(NamedTuple):
     effort: str
     size: float
     seconds: float
+
+
+class Choice(NamedTuple):
+    """The effort for one page, and the pressure (1 or 2) that lowered it; 0: pressure changed nothing for this page."""
+
+    effort: str
+    pressure: int
 
 
 class EffortChooser:
@@ -72,13 +79,13 @@ class EffortChooser:
         """A page has come in; call in the order of capture."""
         self._arrivals.append(time.monotonic())
 
-    def choose(self, image: np.ndarray, backlog: float) -> str:
-        """The effort for this page; now and then this takes the milliseconds of a sample.
+    def choose(self, image: np.ndarray, backlog: float) -> Choice:
+        """The effort for this page, and the pressure behind it; now and then this takes the milliseconds of a sample.
 
         backlog: of the pages not yet written, the share that waits to be encoded, 0 to 1.
         """
         if len(self._candidates) == 1:
-            return self._candidates[0]
+            return Choice(self._candidates[0], 0)
         if self._sample_is_due():
             self._sample(image)
         with self._lock:
@@ -124,19 +131,24 @@ class EffortChooser:
             interval_s = (arrivals[-1] - arrivals[0]) / (len(arrivals) - 1)
         return CPU_SHARE * interval_s * self._threads / self._slowdown
 
-    def _decide(self, backlog: float) -> str:
+    def _decide(self, backlog: float) -> Choice:
         if not self._trials:
-            return 'huffman'     # another thread is just taking the first sample
+            return Choice('huffman', 0)     # another thread is just taking the first sample
         if self._waits:
-            return best_trial(self._trials, float('inf')).effort
+            return Choice(best_trial(self._trials, float('inf')).effort, 0)
         fill = self._fill() if backlog >= 0.5 else 0.0
         self._pressure = next_pressure(self._pressure, fill)
+        unhurried = best_trial(self._trials, self._affordable_s()).effort
+        hurried = self._under_pressure(unhurried)
+        return Choice(hurried, self._pressure if hurried != unhurried else 0)
+
+    def _under_pressure(self, unhurried: str) -> str:
         if self._pressure == 2:
             return 'stored'
         if self._pressure == 1:
             # On flat scenes a match-finding level can be the fastest of all: it writes next to nothing.
             return min(self._trials[1:] or self._trials, key=lambda trial: trial.seconds).effort
-        return best_trial(self._trials, self._affordable_s()).effort
+        return unhurried
 
 
 def best_trial(trials: List[Trial], affordable_s: float) -> Trial:

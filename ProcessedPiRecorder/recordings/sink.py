@@ -46,10 +46,11 @@ class PageJob:
         image: uint8, (height, width, 3) BGR or (height, width) gray; stays valid and unchanged until on_written.
         record: what to store with it. token: the caller's own.
         After writing: page (its number in the whole recording), nbytes (of the strip), effort,
+        pressure (1 or 2 where the ring's fill lowered the effort, else 0),
         written_ns (CLOCK_MONOTONIC when the kernel had it).
     """
 
-    __slots__ = ('image', 'record', 'token', 'page', 'nbytes', 'effort', 'written_ns')
+    __slots__ = ('image', 'record', 'token', 'page', 'nbytes', 'effort', 'pressure', 'written_ns')
 
     def __init__(self, image: np.ndarray, record: PageRecord, token: Any = None) -> None:
         self.image = image
@@ -58,6 +59,7 @@ class PageJob:
         self.page = -1
         self.nbytes = 0
         self.effort = ''
+        self.pressure = 0
         self.written_ns = 0
 
 
@@ -243,7 +245,8 @@ class PageSink:
     def _encode(self, encoder: PageEncoder, number: int, job: PageJob) -> _Encoded:
         waiting = self._work.qsize()
         backlog = waiting / max(self._submitted - self.totals.pages, 1)
-        effort = self._chooser.choose(job.image, backlog)
+        choice = self._chooser.choose(job.image, backlog)
+        effort, job.pressure = choice.effort, choice.pressure
         cpu, wall = time.thread_time(), time.perf_counter()
         strip = encoder.encode(job.image, effort)
         length = sum(memoryview(buffer).nbytes for buffer in strip)
