@@ -85,6 +85,9 @@ class ProcessedPiRecorder:
             to start.
         record: 'returned' frames, or 'raw' ones whatever the callback returns.
         overwrite: replace existing files. split_frames: begin a new file every so many frames; 0 = never.
+        sync_interval: seconds between syncs to the disk. A power cut costs at most about two of them.
+        disk_reserve_mb: MB to be left free on the disk: before they are touched the recording is ended and finished.
+            None: the larger of 1 % of the disk and 200 MB.
         metadata: JSON types, stored in the file.
         camera_controls: what this kind of camera offers. Both Pi stacks: exposure_us, gain, white_balance (red, blue),
             brightness, contrast, hflip, vflip, rotation, roi, and the stack's own names (docs/raspberry-pi.md).
@@ -112,7 +115,8 @@ class ProcessedPiRecorder:
                  ring_mb: Optional[float] = None, cb_delivery: str = 'every', cb_timeout: Optional[float] = None,
                  cb_start_timeout: float = 60.0, camera_timeout: float = 10.0,
                  camera_start_timeout: float = 60.0, record: str = 'returned',
-                 overwrite: bool = False, split_frames: int = 0, metadata: Optional[Mapping[str, Any]] = None,
+                 overwrite: bool = False, split_frames: int = 0, sync_interval: float = 1.0,
+                 disk_reserve_mb: Optional[float] = None, metadata: Optional[Mapping[str, Any]] = None,
                  camera_controls: Optional[Mapping[str, Any]] = None,
                  progress: Optional[Callable[[Status], None]] = None, start_method: Optional[str] = None) -> None:
         self.settings = Settings(
@@ -124,7 +128,8 @@ class ProcessedPiRecorder:
             ring_frames=ring_frames, ring_mb=ring_mb, cb_delivery=cb_delivery, cb_timeout=cb_timeout,
             cb_start_timeout=cb_start_timeout, camera_timeout=camera_timeout,
             camera_start_timeout=camera_start_timeout, record=record, overwrite=overwrite,
-            split_frames=split_frames, metadata={} if metadata is None else metadata,
+            split_frames=split_frames, sync_interval=sync_interval, disk_reserve_mb=disk_reserve_mb,
+            metadata={} if metadata is None else metadata,
             camera_controls={} if camera_controls is None else camera_controls,
             progress=progress, start_method=start_method)
         self.cb_queue = CallbackQueue()

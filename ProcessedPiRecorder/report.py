@@ -51,6 +51,8 @@ class Report:
         callback_ms: the callback's own time {p50, p99, max}.
         ring_frames, ring_high_water: size of the ring and the most slots that were in use at once.
         effort: pages by the compression effort spent on them.
+        effort_under_pressure: pages whose effort was lowered because the ring was filling; pressure_changes: where that
+            began, rose and ended: {index, time_ns, pressure (0, 1 or 2), effort}, the first thousand of them.
         raw_bytes, file_bytes, compression_ratio: pixels in, bytes on disk, and raw_bytes over the strips' bytes.
         marks: [{label, time_ns}]; results: how many results the callback put.
         stopped: why it ended: 'rec_length', 'stopVid', 'end of source', 'interrupted', 'camera error', ...
@@ -80,6 +82,8 @@ class Report:
     ring_frames: int = 0
     ring_high_water: int = 0
     effort: Dict[str, int] = field(default_factory=dict)
+    effort_under_pressure: int = 0
+    pressure_changes: List[Dict[str, Any]] = field(default_factory=list)
     raw_bytes: int = 0
     file_bytes: int = 0
     compression_ratio: Optional[float] = None

@@ -67,6 +67,8 @@ class Settings:
     record: str = 'returned'
     overwrite: bool = False
     split_frames: int = 0                 # frames a file, 0 = one file
+    sync_interval: float = 1.0            # seconds between syncs to the disk: what a power cut may cost, about twice
+    disk_reserve_mb: Optional[float] = None   # MB that stay free; None = the larger of 1 % of the disk and 200 MB
     metadata: Mapping[str, Any] = field(default_factory=dict)
     camera_controls: Mapping[str, Any] = field(default_factory=dict)
     progress: Optional[Callable[[Any], None]] = None
@@ -98,6 +100,9 @@ class Settings:
         self._check_ring(put)
         put('camera_start_timeout', _number('camera_start_timeout', self.camera_start_timeout, 1, 3600, 'seconds'))
         put('camera_timeout', _number('camera_timeout', self.camera_timeout, 0.1, 86_400, 'seconds'))
+        put('sync_interval', _number('sync_interval', self.sync_interval, 0.01, 3600, 'seconds'))
+        if self.disk_reserve_mb is not None:
+            put('disk_reserve_mb', _number('disk_reserve_mb', self.disk_reserve_mb, 0, 1e9, 'MB'))
         put('metadata', _json_mapping('metadata', self.metadata))
         put('camera_controls', _mapping('camera_controls', self.camera_controls))
         if self.progress is not None and not callable(self.progress):

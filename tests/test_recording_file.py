@@ -227,12 +227,11 @@ def test_a_split_recording_is_whole_in_every_part(tmp_path: Path, pages: int, si
 
 
 def test_parts_are_described_while_the_recording_goes_on(tmp_path: Path) -> None:
-    recording = Recording(tmp_path / 'a.tif', split_frames=3,
-                          describe_part=lambda info: {'metadata': {'n': info.number}})
+    recording = Recording(tmp_path / 'a.tif', split_frames=3, about={'metadata': {'n': 7}})
     recording.submit(range(8))
     recording.finish({'metadata': {'n': 'last'}})
     found = [RecordingFile(path).annotations['metadata']['n'] for path in sorted(tmp_path.iterdir())]
-    assert found == [0, 1, 'last']
+    assert found == [7, 7, 'last']
     total = sum(path.stat().st_size for path in tmp_path.iterdir())
     assert recording.sink.totals.file_bytes == total
 
@@ -370,16 +369,20 @@ def test_a_caller_that_fails_is_heard_of(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------- formats
 
 marks_of_pages = st.lists(st.fixed_dictionaries({'label': st.text(), 'time_ns': INT64}), max_size=3).map(tuple)
+losses_of_pages = st.lists(st.fixed_dictionaries({'index': INT64, 'count': INT64, 'time_ns': st.none() | INT64,
+                                                  'reason': st.text()}), max_size=2).map(tuple)
 records = st.builds(PageRecord, INT64, INT64, st.none() | INT64, INT64, st.sampled_from(STATUSES), marks_of_pages,
-                    st.none() | st.integers(0, 10**9).map(lambda micros: micros / 1000), st.none() | INT64)
+                    st.none() | st.integers(0, 10**9).map(lambda micros: micros / 1000), st.none() | INT64,
+                    losses_of_pages)
 
 
-@given(st.integers(0, 2**40), st.integers(0, 2000), records, st.integers(0, 2**32 - 1))
-def test_a_pages_text_holds_everything_and_guards_it(page: int, number: int, record: PageRecord, crc: int) -> None:
-    text, sealed = seal_text(open_text(page, number, record, 'huffman'), crc)
+@given(st.integers(0, 2**40), st.integers(0, 2000), records, st.integers(0, 2), st.integers(0, 2**32 - 1))
+def test_a_pages_text_holds_everything_and_guards_it(page: int, number: int, record: PageRecord, pressure: int,
+                                                     crc: int) -> None:
+    text, sealed = seal_text(open_text(page, number, record, 'huffman', pressure), crc)
     assert text.isascii() and 0 not in text
     stored = parse_text(text)
-    assert stored == (page, number, record, 'huffman', sealed)
+    assert stored == (page, number, record, 'huffman', sealed, pressure)
     assert text_is_intact(text, crc) and not text_is_intact(text, crc ^ 1)
     assert not text_is_intact(text.replace(b'"page":', b'"pagE":'), crc)
 
@@ -392,7 +395,8 @@ def test_other_texts_are_refused(text: bytes) -> None:
 
 @pytest.mark.parametrize('change', [{'ppr': 2}, {'index': 1.5}, {'index': 2**63}, {'index': True}, {'status': 'lost'},
                                     {'marks': 3}, {'marks': [{'label': 1}]}, {'crc32': 'xyz'}, {'cb_ms': 'long'},
-                                    {'skew_ns': 0.5}, {'page': None}])
+                                    {'skew_ns': 0.5}, {'page': None}, {'pressure': 'high'}, {'lost': {}},
+                                    {'lost': [{'index': 1, 'count': 1, 'time_ns': 0.5, 'reason': 'stall'}]}])
 def test_texts_that_lie_are_refused(change: Dict[str, Any]) -> None:
     text, _ = seal_text(open_text(0, 0, PageRecord(0, 0), 'rle'), 0)
     with pytest.raises(RecordingFormatError):

@@ -18,7 +18,7 @@ from typing import Any, Deque, Dict, List, Mapping, NamedTuple, Optional, Sequen
 from ..cameras.base import Granted
 from ..errors import RecordingFileError
 from ..recordings.framelog import FrameLog
-from ..recordings.page import PageRecord
+from ..recordings.page import MOST_LOSSES, PageRecord
 from ..recordings.part import PartInfo
 from ..recordings.results import ResultsFile, results_path
 from ..recordings.salvage import readable
@@ -69,6 +69,7 @@ class Hub:
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
         self._marks: List[Dict[str, Any]] = []              # to be attached to the next page
+        self._lost: List[Dict[str, Any]] = []               # for the next frame's page to tell
         self._source_ended = False
         self._aborted = False                               # the start has failed: nothing is to be kept
         self._reader_end: Optional[Mapping[str, Any]] = None
@@ -106,7 +107,7 @@ class Hub:
                         level=settings.tif_compression, overwrite=settings.overwrite,
                         split_frames=settings.split_frames, fill=self._fill, waits=self._granted.waits,
                         on_written=self._on_written, on_error=self._on_file_error,
-                        describe_part=self._description)
+                        about=self._description(), sync_interval_s=settings.sync_interval)
 
     def connect(self, offers_fd: int, answers_fd: int, generation: int) -> None:
         """A callback is ready."""
@@ -170,14 +171,24 @@ class Hub:
             if record.kind == Kind.FRAME:
                 self._take(Held(record))
             elif record.kind == Kind.LOST:
-                self._ledger.lose(Loss(record.a, record.b, None if record.c == NOTHING else record.c,
-                                       LOSS_REASONS[record.d]))
+                self._lose(Loss(record.a, record.b, None if record.c == NOTHING else record.c,
+                                LOSS_REASONS[record.d]))
             elif record.kind == Kind.END:
                 self._end_of_source()
         if self._frames.ended:
             self._end_of_source()
 
+    def _lose(self, loss: Loss) -> None:
+        self._ledger.lose(loss)
+        told = {'index': loss.index, 'count': loss.count, 'time_ns': loss.time_ns, 'reason': loss.reason}
+        if len(self._lost) < MOST_LOSSES:
+            self._lost.append(told)
+        else:
+            last = self._lost[-1]
+            self._lost[-1] = {**last, 'count': last['count'] + loss.count, 'reason': 'other'}
+
     def _take(self, held: Held) -> None:
+        held.lost, self._lost = tuple(self._lost), []
         if not self._ledger.captured:
             self._publish()
         self._in_use += 1
@@ -238,7 +249,7 @@ class Hub:
     @staticmethod
     def _page_record(held: Held, marks: Sequence[Mapping[str, Any]]) -> PageRecord:
         return PageRecord(held.index, held.time_ns, held.sensor_ns, held.host_ns, held.status, tuple(marks),
-                          held.callback_ms, held.skew_ns)
+                          held.callback_ms, held.skew_ns, held.lost)
 
     def _count(self, held: Held) -> None:
         counts, stats = self._ledger.by_status, self._ring.stats
@@ -466,15 +477,15 @@ class Hub:
             self._ledger.written, files = readable(self._path)
         self._channel.send('finished', self._report(files).as_dict())
 
-    def _description(self, part: PartInfo) -> Dict[str, Any]:
-        """What is known from the start; from any thread."""
+    def _description(self) -> Dict[str, Any]:
+        """What is known from the start."""
         return {'settings': self._settings.as_dict(), 'metadata': dict(self._settings.metadata),
                 'camera': dataclasses.asdict(self._granted)}
 
     def _annotations(self, part: PartInfo) -> Dict[str, Any]:
         # The names only: a recording is still itself when its folder has moved.
         files = [Path(path).name for path in part.files]
-        return {'report': self._report(files).as_dict(), 'marks': self._ledger.marks, **self._description(part)}
+        return {'report': self._report(files).as_dict(), 'marks': self._ledger.marks, **self._description()}
 
     def _report(self, files: List[str]) -> Report:
         end = dict(self._reader_end or {})

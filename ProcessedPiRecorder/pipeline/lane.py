@@ -13,7 +13,7 @@ from __future__ import annotations
 import collections
 import enum
 import time
-from typing import Callable, Deque, Dict, Optional
+from typing import Any, Callable, Deque, Dict, Mapping, Optional, Tuple
 
 from .ledger import Ledger
 from .links import NOTHING, Kind, LinkReader, LinkWriter, Record
@@ -40,7 +40,7 @@ class Held:
     """A frame that the writer holds."""
 
     __slots__ = ('index', 'time_ns', 'sensor_ns', 'host_ns', 'skew_ns', 'slot', 'output', 'status', 'open', 'written',
-                 'offered_ns', 'callback_ms')
+                 'offered_ns', 'callback_ms', 'lost')
 
     def __init__(self, record: Record) -> None:
         self.index, self.time_ns, self.host_ns, self.slot = record.a, record.b, record.d, record.slot
@@ -52,6 +52,7 @@ class Held:
         self.written = False
         self.offered_ns = 0
         self.callback_ms: Optional[float] = None
+        self.lost: Tuple[Mapping[str, Any], ...] = ()   # what is missing before it
 
 
 class Lane:

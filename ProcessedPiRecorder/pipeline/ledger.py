@@ -94,8 +94,10 @@ class Ledger:
             latency_ms={name: histogram.summary() for name, histogram in
                         (('callback', self.callback_latency), ('disk', self.disk_latency)) if histogram.count},
             callback_ms=self.callback_time.summary(), ring_frames=ring_frames, ring_high_water=high_water,
-            effort=dict(totals.effort) if totals else {}, raw_bytes=totals.raw_bytes if totals else 0,
-            file_bytes=totals.file_bytes if totals else 0,
+            effort=dict(totals.effort) if totals else {},
+            effort_under_pressure=totals.pressure.pages if totals else 0,
+            pressure_changes=list(totals.pressure.changes) if totals else [],
+            raw_bytes=totals.raw_bytes if totals else 0, file_bytes=totals.file_bytes if totals else 0,
             compression_ratio=round(totals.ratio, 3) if totals and totals.ratio else None,
             marks=list(self.marks), results=results, stopped=end.get('stopped', ''), started=self._started(),
             duration_s=self._duration_s(), camera=camera, clock=dict(end.get('clock', {})), files=files,

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..errors import RecordingFileError
+from .volume import volume_of
 
 __all__ = ['HEADER_SIZE', 'BigTiffAppender', 'EncodedPage', 'PageLayout', 'PagePlace', 'file_error', 'refuse_fat',
            'sync_folder', 'write_all']
@@ -296,26 +297,11 @@ def sync_folder(path: Path) -> None:
 
 def refuse_fat(path: Path) -> None:
     """Raises RecordingFileError when the folder lies on FAT, which ends every file at 4 GB."""
-    kind = _filesystem(path.parent)
-    if kind in ('vfat', 'msdos'):
-        raise RecordingFileError(f'{path.parent} lies on a FAT file system ({kind}), where no file can be larger than '
-                                 '4 GB and a recording would break off; record to another disk, or format this one '
-                                 'as ext4 or exFAT')
-
-
-def _filesystem(folder: Path, mounts: str = '/proc/self/mountinfo') -> str:
-    """The type of the file system that a folder lies on, '' if that cannot be found out."""
-    try:
-        device = os.stat(folder).st_dev
-        with open(mounts, encoding='utf-8', errors='surrogateescape') as lines:
-            wanted = f'{os.major(device)}:{os.minor(device)}'
-            for line in lines:
-                before, _, after = line.partition(' - ')
-                if before.split(' ')[2] == wanted:
-                    return after.split(' ')[0]
-    except (OSError, IndexError):
-        pass
-    return ''
+    volume = volume_of(path.parent)
+    if volume.is_fat:
+        raise RecordingFileError(f'{path.parent} lies on a FAT file system ({volume.kind}), where no file can be larger '
+                                 'than 4 GB and a recording would break off; record to another disk, or format this '
+                                 'one as ext4 or exFAT')
 
 
 def lock_file(fd: int) -> bool:

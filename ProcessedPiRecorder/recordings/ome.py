@@ -16,8 +16,9 @@ from xml.sax.saxutils import escape, quoteattr
 
 from .._version import __version__
 from ..errors import RecordingFormatError
+from .deflate import crc32
 
-__all__ = ['ANNOTATION_PREFIX', 'MAX_PLANES', 'FileFacts', 'ome_xml', 'parse_annotations', 'to_json']
+__all__ = ['ANNOTATION_PREFIX', 'MAX_PLANES', 'FileFacts', 'ome_xml', 'parse_annotations', 'seal_is_intact', 'to_json']
 
 SCHEMA = 'http://www.openmicroscopy.org/Schemas/OME/2016-06'
 ANNOTATION_PREFIX = 'urn:processedpirecorder:'
@@ -28,6 +29,7 @@ MAX_PLANES = 50_000
 OPEN_PAGES = 'a general TIFF reader, such as tifffile, may still read the pages'
 
 _NAME = re.compile(r'[A-Za-z0-9_.-]+')
+_SEAL = re.compile(rb'"([0-9a-f]{8})"</Value></CommentAnnotation></StructuredAnnotations></OME>\Z')
 
 
 class FileFacts(NamedTuple):
@@ -43,19 +45,32 @@ class FileFacts(NamedTuple):
 
 
 def ome_xml(facts: FileFacts, annotations: Mapping[str, Any]) -> bytes:
-    """The document, pure ASCII. Annotation names are letters, digits, ``_ . -``; values are what JSON can hold."""
+    """The document, pure ASCII. Annotation names are letters, digits, ``_ . -``; values are what JSON can hold.
+
+    Its last annotation, 'seal', is the CRC-32 of all that stands before it.
+    """
     pieces = ['<?xml version="1.0" encoding="UTF-8"?>\n',
               f'<OME xmlns="{SCHEMA}" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" '
               f'xsi:schemaLocation="{SCHEMA} {SCHEMA}/ome.xsd" Creator="ProcessedPiRecorder {__version__}">',
-              *_image(facts, len(annotations)),
+              *_image(facts, len(annotations) + 1),
               '<StructuredAnnotations>']
     for number, (name, value) in enumerate(annotations.items()):
         if not _NAME.fullmatch(name):
             raise ValueError(f'an annotation is named {name!r}; use letters, digits, "_", "." and "-" only')
-        pieces.append(f'<CommentAnnotation ID="Annotation:{number}" Namespace="{ANNOTATION_PREFIX}{name}">'
-                      f'<Value>{escape(to_json(value))}</Value></CommentAnnotation>')
-    pieces.append('</StructuredAnnotations></OME>')
-    return ''.join(pieces).encode('ascii', 'xmlcharrefreplace')
+        pieces.append(f'{_begin_annotation(number, name)}{escape(to_json(value))}</Value></CommentAnnotation>')
+    pieces.append(_begin_annotation(len(annotations), 'seal'))
+    document = ''.join(pieces).encode('ascii', 'xmlcharrefreplace')
+    return document + b'"%08x"</Value></CommentAnnotation></StructuredAnnotations></OME>' % crc32(document)
+
+
+def _begin_annotation(number: int, name: str) -> str:
+    return f'<CommentAnnotation ID="Annotation:{number}" Namespace="{ANNOTATION_PREFIX}{name}"><Value>'
+
+
+def seal_is_intact(xml: bytes) -> bool:
+    """Whether the document ends in a seal that fits what stands before it."""
+    seal = _SEAL.search(xml)
+    return seal is not None and crc32(xml[:seal.start()]) == int(seal.group(1), 16)
 
 
 def _image(facts: FileFacts, annotations: int) -> List[str]:
@@ -115,7 +130,7 @@ def _finite(value: Any) -> Any:
 
 
 def parse_annotations(xml: bytes) -> Optional[Dict[str, Any]]:
-    """Our annotations by name; None when the document is OME-XML of someone else.
+    """Our annotations by name, without the seal; None when the document is OME-XML of someone else.
 
     Raises RecordingFormatError when it is no XML, or annotations of ours are damaged.
     """
@@ -132,6 +147,7 @@ def parse_annotations(xml: bytes) -> Optional[Dict[str, Any]]:
         namespace = annotation.get('Namespace', '')
         if namespace.startswith(ANNOTATION_PREFIX):
             found[namespace[len(ANNOTATION_PREFIX):]] = _json_value(annotation)
+    found.pop('seal', None)
     return found or None
 
 

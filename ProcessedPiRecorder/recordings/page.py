@@ -14,13 +14,16 @@ from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tup
 from ..errors import RecordingFormatError
 from .deflate import crc32
 
-__all__ = ['FORMAT_VERSION', 'STATUSES', 'PageRecord', 'StoredPage', 'open_text', 'parse_text', 'seal_text',
-           'strip_crc', 'text_is_intact']
+__all__ = ['FORMAT_VERSION', 'MOST_LOSSES', 'STATUSES', 'PageRecord', 'StoredPage', 'open_text', 'parse_text',
+           'seal_text', 'strip_crc', 'text_is_intact']
 
 FORMAT_VERSION = 1
 
 #: How the recorded pixels came to be; the order is that of the codes in the page index.
 STATUSES = ('raw', 'returned', 'by-passed', 'failed')
+
+#: Places of loss that a page tells of; were there more, the last one sums them up.
+MOST_LOSSES = 1000
 
 _SEAL = re.compile(rb',"crc32":"([0-9a-f]{8})"\}\Z')
 
@@ -38,6 +41,8 @@ class PageRecord(NamedTuple):
         marks: the events that fall on this frame, ``{'label': str, 'time_ns': int}`` each.
         cb_ms: how long the callback took, ms; None without one.
         skew_ns: for two cameras recorded as one, time of the left image minus time of the right one, ns.
+        lost: what is missing between the page before and this one, ``{'index': int, 'count': int, 'time_ns': int or
+            None, 'reason': str}`` each (index: of the first missing frame; time_ns: of the last frame before it).
     """
 
     index: int               # type: ignore[assignment]   # hides tuple.index, which nobody misses here
@@ -48,28 +53,43 @@ class PageRecord(NamedTuple):
     marks: Tuple[Mapping[str, Any], ...] = ()
     cb_ms: Optional[float] = None
     skew_ns: Optional[int] = None
+    lost: Tuple[Mapping[str, Any], ...] = ()
 
 
 class StoredPage(NamedTuple):
-    """A page as its text tells it: its number in this file, the file's part number, the record, effort, CRC-32."""
+    """A page as its text tells it.
+
+    Attributes:
+        page: its number in this file; part: the file's number in a split recording.
+        effort: spent on its compression; pressure: 1 or 2 where a filling ring had lowered it, else 0.
+        crc32: over strip and text.
+    """
 
     page: int
     part: int
     record: PageRecord
     effort: str
     crc32: int
+    pressure: int = 0
 
 
-def open_text(page: int, part: int, record: PageRecord, effort: str) -> bytes:
+def open_text(page: int, part: int, record: PageRecord, effort: str, pressure: int = 0) -> bytes:
     """The JSON text up to where the checksum goes (:func:`seal_text` adds it)."""
     sensor = 'null' if record.sensor_ns is None else f'{int(record.sensor_ns)}'
     text = (f'{{"ppr":{FORMAT_VERSION},"page":{page},' + (f'"part":{part},' if part else '')
             + f'"index":{int(record.index)},"time_ns":{int(record.time_ns)},"sensor_ns":{sensor},'
               f'"host_ns":{int(record.host_ns)},"status":"{record.status}","effort":"{effort}"')
+    if pressure:
+        text += f',"pressure":{pressure}'
     if record.cb_ms is not None:
         text += f',"cb_ms":{record.cb_ms:.3f}'
     if record.skew_ns is not None:
         text += f',"skew_ns":{int(record.skew_ns)}'
+    if record.lost:
+        lost = [{'index': int(loss['index']), 'count': int(loss['count']),
+                 'time_ns': None if loss['time_ns'] is None else int(loss['time_ns']), 'reason': str(loss['reason'])}
+                for loss in record.lost]
+        text += ',"lost":' + json.dumps(lost, separators=(',', ':'))
     if record.marks:
         marks = [{'label': str(mark['label']), 'time_ns': int(mark['time_ns'])} for mark in record.marks]
         text += ',"marks":' + json.dumps(marks, separators=(',', ':'))
@@ -119,14 +139,24 @@ def _stored_page(fields: Dict[str, Any]) -> StoredPage:
                         None if sensor_ns is None else _integer(fields, 'sensor_ns'), _integer(fields, 'host_ns'),
                         _text(fields, 'status'), tuple(_marks(fields)),
                         None if cb_ms is None else _number(fields, 'cb_ms'),
-                        _integer(fields, 'skew_ns') if 'skew_ns' in fields else None)
+                        _integer(fields, 'skew_ns') if 'skew_ns' in fields else None, tuple(_losses(fields)))
     if record.status not in STATUSES:
         raise _bad('status', record.status)
     crc = _text(fields, 'crc32')
     if not re.fullmatch('[0-9a-f]{8}', crc):
         raise _bad('crc32', crc)
     part = _integer(fields, 'part') if 'part' in fields else 0
-    return StoredPage(_integer(fields, 'page'), part, record, _text(fields, 'effort'), int(crc, 16))
+    pressure = _integer(fields, 'pressure') if 'pressure' in fields else 0
+    return StoredPage(_integer(fields, 'page'), part, record, _text(fields, 'effort'), int(crc, 16), pressure)
+
+
+def _losses(fields: Dict[str, Any]) -> List[Dict[str, Any]]:
+    losses = fields.get('lost', [])
+    if not isinstance(losses, list) or not all(isinstance(loss, dict) for loss in losses):
+        raise _bad('lost', losses)
+    return [{'index': _integer(loss, 'index'), 'count': _integer(loss, 'count'),
+             'time_ns': None if loss.get('time_ns') is None else _integer(loss, 'time_ns'),
+             'reason': _text(loss, 'reason')} for loss in losses]
 
 
 def _marks(fields: Dict[str, Any]) -> List[Dict[str, Any]]:

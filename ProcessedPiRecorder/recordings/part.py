@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from array import array
 from pathlib import Path
@@ -12,6 +13,7 @@ from .deflate import NAME as CODEC_NAME
 from .index import IndexBuilder, index_record
 from .ome import MAX_PLANES, FileFacts, ome_xml
 from .page import FORMAT_VERSION, PageRecord
+from .preface import make_preface
 
 __all__ = ['FinishedPage', 'PartInfo', 'RecordingPart', 'part_path', 'parts_on_disk']
 
@@ -47,10 +49,14 @@ class RecordingPart:
     """A file and its index. ``append`` in one thread, ``sync`` in another, ``finish`` when both are done with it.
 
     Created exclusively. Raises RecordingFileError.
+
+    Args:
+        first_page: the number in the whole recording of its page 0. first_name: the name of file 0.
+        shape: height, width, channels. about: what its preface tells; without any there is none.
     """
 
-    def __init__(self, path: Path, number: int, first_page: int, layout: PageLayout,
-                 shape: Tuple[int, int, int]) -> None:
+    def __init__(self, path: Path, number: int, first_page: int, first_name: str, layout: PageLayout,
+                 shape: Tuple[int, int, int], about: Mapping[str, Any]) -> None:
         self.number = number
         self.first_page = first_page
         self._shape = shape
@@ -61,6 +67,9 @@ class RecordingPart:
         self._times = array('q')
         self._last_ns = 0
         self._marks: List[Dict[str, Any]] = []
+        if about:
+            place = {'part': number, 'first_page': first_page, 'first_name': first_name}
+            self._write_preface(make_preface({'file': place, **about}))
 
     @property
     def path(self) -> Path:
@@ -130,6 +139,14 @@ class RecordingPart:
         for mark in record.marks:
             self._marks.append({'label': str(mark['label']), 'time_ns': int(mark['time_ns']), 'page': page,
                                 'index': int(record.index)})
+
+    def _write_preface(self, block: bytes) -> None:
+        try:
+            self._file.append_block(block)
+        except BaseException:
+            self._file.close()
+            os.unlink(self._file.path)
+            raise
 
     def _write_index(self) -> None:
         offset = self._file.end

@@ -13,11 +13,12 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 import numpy as np
 
 from ..errors import RecordingFileError, RecordingFormatError
-from .bigtiff import file_error
+from .bigtiff import HEADER_SIZE, file_error
 from .decoder import decode_strip
 from .index import BLOCK_HEADER_SIZE, INDEX_DTYPE, index_record, parse_block, parse_block_header
 from .ome import parse_annotations
 from .page import PageRecord, StoredPage, parse_text, strip_crc, text_is_intact
+from .preface import HEAD_SIZE, head_length, parse_preface
 from .tags import FileBytes, Ifd, check_strip, read_header, read_ifd, shape_of
 
 __all__ = ['RecordingFile', 'is_part', 'is_recording']
@@ -36,6 +37,7 @@ class RecordingFile:
         finished: whether it came to a clean end (else it was cut off, or is being written).
         is_ours: True; a file that is not does not open.
         annotations: 'report', 'settings', 'metadata', 'camera', 'marks', 'file', …; {} when unfinished.
+        about: 'settings', 'metadata', 'camera', also of an unfinished file; {} where they are not to be had.
     """
 
     is_ours = True
@@ -71,6 +73,15 @@ class RecordingFile:
             self._read_annotations()
         parse_text(self._page0_text)     # raises when the pages are not ours
         self.finished = bool(self.annotations)
+        self.about = {name: value for name, value in (self.annotations or self._read_about()).items()
+                      if name in ('settings', 'metadata', 'camera') and isinstance(value, dict)}
+
+    def _read_about(self) -> Dict[str, Any]:
+        try:
+            block = self.preface()
+            return parse_preface(block) if block else {}
+        except RecordingFormatError:
+            return {}                        # the pages are there all the same
 
     def _read_annotations(self) -> None:
         annotations = parse_annotations(self._page0_text)
@@ -105,6 +116,11 @@ class RecordingFile:
                 raise _format_error(self.path, error) from error
             self._index.flags.writeable = False
         return self._index
+
+    def preface(self) -> bytes:
+        """The block behind the header that tells of the recording as a whole; b'' where there is none."""
+        head = self._file.read(HEADER_SIZE, min(HEAD_SIZE, self._file.size - HEADER_SIZE), 'preface')
+        return self._file.read(HEADER_SIZE, head_length(head), 'preface')
 
     def page_text(self, page: int) -> bytes:
         """The page's own JSON as stored, without the final NUL."""

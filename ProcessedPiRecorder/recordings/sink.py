@@ -27,6 +27,7 @@ from .effort import EffortChooser
 from .encoder import PageEncoder
 from .page import PageRecord, open_text, seal_text, strip_crc
 from .part import FinishedPage, PartInfo, RecordingPart, part_path, parts_on_disk
+from .pressure import PressureLog
 from .stages import InOrder, Syncer
 
 __all__ = ['PageJob', 'PageSink', 'Totals']
@@ -65,13 +66,17 @@ class PageJob:
 
 @dataclass
 class Totals:
-    """What has been written so far, over all parts. file_bytes: of the files as they stand on disk."""
+    """What has been written so far, over all parts. file_bytes: of the files as they stand on disk.
+
+    pressure: where a filling ring lowered the effort.
+    """
 
     pages: int = 0
     raw_bytes: int = 0
     strip_bytes: int = 0
     file_bytes: int = 0
     effort: Dict[str, int] = field(default_factory=dict)
+    pressure: PressureLog = field(default_factory=PressureLog)
 
     @property
     def ratio(self) -> Optional[float]:
@@ -101,14 +106,15 @@ class PageSink:
         on_error: gets the error that ended the writing, once; from the appender thread. After it no job is
             reported written any more, ``submit`` does nothing, and ``finish`` raises. (An error while the last
             file is being finished is only raised by ``finish``.)
-        describe_part: annotations for a part that is finished while the recording goes on (from the sync thread).
+        about: what is known before the first page (settings, metadata, …): each file's preface, and the annotations
+            of a part that is finished while the recording goes on.
     """
 
     def __init__(self, path: Path, *, height: int, width: int, pixel_format: str, level: int,
                  on_written: Callable[[List[PageJob]], None], on_error: Callable[[BaseException], None],
                  overwrite: bool = False, split_frames: int = 0, threads: Optional[int] = None,
                  sync_interval_s: float = 1.0, fill: Callable[[], float] = lambda: 0.0, waits: bool = False,
-                 describe_part: Optional[Describe] = None) -> None:
+                 about: Optional[Mapping[str, Any]] = None) -> None:
         channels = PIXEL_FORMATS[pixel_format]
         self.totals = Totals()
         self._path = path
@@ -118,7 +124,7 @@ class PageSink:
         self._overwrite = overwrite
         self._split = split_frames
         self._on_written, self._on_error = on_written, on_error
-        self._describe_part = describe_part
+        self._about = dict(about or {})
         self._error: Optional[BaseException] = None
         self._lock = threading.Lock()     # guards _error and _closed_bytes
         self._result: Optional[List[Path]] = None
@@ -252,7 +258,7 @@ class PageSink:
         length = sum(memoryview(buffer).nbytes for buffer in strip)
         self._chooser.spent(effort, length / job.image.nbytes, time.thread_time() - cpu, time.perf_counter() - wall)
         part, page = divmod(number, self._split) if self._split else (0, number)
-        text, crc = seal_text(open_text(page, part, job.record, effort), strip_crc(strip))
+        text, crc = seal_text(open_text(page, part, job.record, effort, job.pressure), strip_crc(strip))
         job.effort, job.nbytes = effort, length
         return _Encoded(job, FinishedPage(EncodedPage(strip, length, text), job.record, effort, crc))
 
@@ -296,6 +302,7 @@ class PageSink:
             self.totals.effort[job.effort] = self.totals.effort.get(job.effort, 0) + 1
             self.totals.raw_bytes += job.image.nbytes
             self.totals.strip_bytes += job.nbytes
+            self.totals.pressure.page(job.record.index, job.record.time_ns, job.pressure, job.effort)
         self.totals.pages += len(jobs)
         self._count_bytes()
         self._syncer.touched()
@@ -306,7 +313,7 @@ class PageSink:
         path = part_path(self._path, number)
         if self._overwrite:
             _unlink(path)
-        part = RecordingPart(path, number, self.totals.pages, self._layout, self._size)
+        part = RecordingPart(path, number, self.totals.pages, self._path.name, self._layout, self._size, self._about)
         with self._lock:
             self._closed_bytes += self._part.nbytes
         self._files.append(path)
@@ -318,9 +325,8 @@ class PageSink:
     def _finish_full_part(self, part: RecordingPart) -> None:
         sync_folder(self._path)       # the name of the part that follows it
         info = self._info(part, last=False)
-        annotations = self._describe_part(info) if self._describe_part else {}
         before = part.nbytes
-        part.finish(info, annotations)
+        part.finish(info, self._about)
         with self._lock:
             self._closed_bytes += part.nbytes - before
 
@@ -373,7 +379,7 @@ class PageSink:
             refuse_if_recording(self._path)
             self._path = self._path.resolve()     # what a link points to is replaced, not the link
             created = self._path.with_name(f'.ppr-{os.getpid()}-{time.time_ns():x}.tif')
-        part = RecordingPart(created, 0, 0, self._layout, self._size)
+        part = RecordingPart(created, 0, 0, self._path.name, self._layout, self._size, self._about)
         sync_folder(created)
         self._files = [self._path]
         return part
