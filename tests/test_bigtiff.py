@@ -16,6 +16,7 @@ from ProcessedPiRecorder.errors import RecordingFileError
 from ProcessedPiRecorder.recordings import bigtiff
 from ProcessedPiRecorder.recordings.page import PageRecord
 from ProcessedPiRecorder.recordings.sink import PageJob, PageSink
+from ProcessedPiRecorder.recordings.volume import Volume
 
 START_NS = 1_700_000_000_000_000_000
 
@@ -168,21 +169,10 @@ def test_more_buffers_than_one_call_takes(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------- the file system
 
 def test_fat_is_refused_with_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bigtiff, '_filesystem', lambda folder: 'vfat')
+    monkeypatch.setattr(bigtiff, 'volume_of', lambda folder: Volume('vfat', folder, 10**9, 10**9))
     with pytest.raises(RecordingFileError, match='FAT.*4 GB.*another disk'):
         record(tmp_path / 'a.tif', scenes(1, 4, 4, 1))
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_kind_of_file_system_is_found(tmp_path: Path) -> None:
-    import os
-    device = os.stat(tmp_path).st_dev
-    mounts = tmp_path / 'mounts'
-    mounts.write_text('1 2 0:0 / / rw - proc proc rw\n'
-                      f'36 35 {os.major(device)}:{os.minor(device)} / /mnt rw,noatime shared:1 - vfat /dev/sda1 rw\n')
-    assert bigtiff._filesystem(tmp_path, str(mounts)) == 'vfat'
-    assert bigtiff._filesystem(tmp_path) not in ('vfat', 'msdos')
-    assert bigtiff._filesystem(tmp_path, str(tmp_path / 'absent')) == ''
 
 
 @pytest.mark.parametrize(('name', 'message'), [

@@ -21,6 +21,7 @@ from recording_tools import ROOT, wait_until
 from ProcessedPiRecorder.cameras import Camera, CameraRequest, Granted, Stamp, SyntheticCamera
 from ProcessedPiRecorder.cli import main
 from ProcessedPiRecorder.errors import CameraError, CameraFormatError
+from ProcessedPiRecorder.recordings.volume import Volume
 from ProcessedPiRecorder.selftest import checks, machine, pause
 from ProcessedPiRecorder.selftest.checklist import BY_PERSON, CHECKS
 from ProcessedPiRecorder.selftest.context import BY_HAND, FAIL, PASS, SKIPPED, WARN, Context, Finding
@@ -568,7 +569,6 @@ def test_a_machine_that_tells_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     assert finding.result == PASS, told(finding)
     assert finding.figures['cma_mb'] is finding.figures['temperature_c'] is None
     assert finding.figures['governor'] == 'unknown' and 'None' not in told(finding)
-    assert machine.file_system(tmp_path).kind == 'unknown'
 
 
 def test_a_pi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -605,41 +605,22 @@ def test_an_opencv_that_does_not_load(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize('kind, result, words', [
     ('ext4', PASS, 'ext4 on /'), ('vfat', FAIL, 'FAT ends a file at 4 GB'), ('tmpfs', WARN, 'lives in memory'),
     ('nfs4', WARN, 'a network can pause'), ('exfat', WARN, 'no journal')])
-def test_file_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, result: str, words: str) -> None:
-    roomy(monkeypatch)
-    mounts(tmp_path, monkeypatch, f'22 1 8:1 / / rw - {kind} /dev/root rw')
+def test_file_systems(monkeypatch: pytest.MonkeyPatch, kind: str, result: str, words: str) -> None:
+    lying_on(monkeypatch, kind)
     finding = only('disk')
     assert finding.result == result and words in told(finding), told(finding)
     assert finding.figures['write_mb_s'] > 0
 
 
-def test_the_innermost_mount_counts_and_of_two_on_one_point_the_last(tmp_path: Path,
-                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / 'a b' / 'c'
-    folder.mkdir(parents=True)
-    escaped = str(tmp_path / 'a b').replace(' ', '\\040')
-    mounts(tmp_path, monkeypatch, '22 1 8:1 / / rw shared:1 - ext4 /dev/root rw', 'nonsense',
-           f'23 22 8:2 / {escaped} rw - btrfs /dev/b rw', f'24 22 8:3 / {escaped} rw - vfat /dev/c rw',
-           f'25 22 8:4 / {tmp_path / "a"} rw - xfs /dev/d rw')
-    assert machine.file_system(folder)[:2] == ('vfat', str(tmp_path / 'a b'))
-
-
 def test_a_full_disk_is_not_filled_further(monkeypatch: pytest.MonkeyPatch) -> None:
-    roomy(monkeypatch, free=150_000_000)
+    lying_on(monkeypatch, 'ext4', free=150_000_000)
     monkeypatch.setattr(machine, 'write_speed', lambda folder: pytest.fail('wrote to a full disk'))
     finding = only('disk')
     assert finding.result == FAIL and 'only 150 MB are free' in told(finding)
 
 
-def mounts(folder: Path, monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
-    (folder / 'self').mkdir()
-    (folder / 'self' / 'mountinfo').write_text('\n'.join(lines))
-    monkeypatch.setattr(machine, 'PROC', folder)
-
-
-def roomy(monkeypatch: pytest.MonkeyPatch, free: int = 50_000_000_000) -> None:
-    usage = machine.shutil.disk_usage('.')
-    monkeypatch.setattr(machine.shutil, 'disk_usage', lambda path: usage._replace(free=free))
+def lying_on(monkeypatch: pytest.MonkeyPatch, kind: str, free: int = 50_000_000_000) -> None:
+    monkeypatch.setattr(checks, 'volume_of', lambda folder: Volume(kind, Path('/'), free, 10**11))
     monkeypatch.setattr(checks, 'SLOW_MB_S', 0.0)      # whatever this machine is busy with
 
 

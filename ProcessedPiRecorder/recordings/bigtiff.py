@@ -299,9 +299,9 @@ def refuse_fat(path: Path) -> None:
     """Raises RecordingFileError when the folder lies on FAT, which ends every file at 4 GB."""
     volume = volume_of(path.parent)
     if volume.is_fat:
-        raise RecordingFileError(f'{path.parent} lies on a FAT file system ({volume.kind}), where no file can be larger '
-                                 'than 4 GB and a recording would break off; record to another disk, or format this '
-                                 'one as ext4 or exFAT')
+        raise RecordingFileError(f'{path.parent} lies on a FAT file system ({volume.kind}), where no file can be '
+                                 'larger than 4 GB and a recording would break off; record to another disk, or format '
+                                 'this one as ext4 or exFAT')
 
 
 def lock_file(fd: int) -> bool:

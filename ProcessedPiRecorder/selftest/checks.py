@@ -11,6 +11,7 @@ import numpy as np
 
 from ..cameras import registry, stacks
 from ..errors import CameraError, RecorderError
+from ..recordings.volume import volume_of
 from ..report import Report
 from . import machine
 from .context import Context, Finding, Judge, Skip, caught
@@ -58,19 +59,20 @@ def machine_facts(context: Context) -> Finding:
 
 
 def disk(context: Context) -> Finding:
-    place = machine.file_system(context.folder)
-    free_mb = place.free_bytes / 1e6
-    judge = Judge(file_system=place.kind, mount=place.mount, free_mb=round(free_mb))
-    judge.require(place.kind not in machine.BAD_FILE_SYSTEMS,
-                  f'this folder lies on {place.kind}: {machine.BAD_FILE_SYSTEMS.get(place.kind)}')
-    judge.doubt(place.kind not in machine.DOUBTFUL_FILE_SYSTEMS,
-                f'this folder lies on {place.kind}: {machine.DOUBTFUL_FILE_SYSTEMS.get(place.kind)}')
+    place = volume_of(context.folder)
+    free_mb = place.free / 1e6
+    judge = Judge(file_system=place.kind, mount=None if place.mount is None else str(place.mount),
+                  free_mb=round(free_mb))
+    lies = f'this folder lies on {place.kind}: {place.risk}'
+    judge.require(not place.is_fat, lies)
+    judge.doubt(place.is_fat or not place.risk, lies)
     judge.require(free_mb >= NEEDED_MB, f'only {free_mb:.0f} MB are free, too few to test with; make room')
     judge.doubt(not NEEDED_MB <= free_mb < ROOMY_MB, f'only {free_mb:.0f} MB are free')
     if free_mb >= NEEDED_MB:
         speed = context.disk_mb_s = judge.figures['write_mb_s'] = round(machine.write_speed(context.folder), 1)
         judge.doubt(speed >= SLOW_MB_S, f'it writes {speed:.0f} MB/s, which suits low rates and small pictures only')
-        judge.note(f'{place.kind} on {place.mount}, {free_mb / 1000:.1f} GB free, {speed:.0f} MB/s written')
+        where = '' if place.mount is None else f' on {place.mount}'
+        judge.note(f'{place.kind}{where}, {free_mb / 1000:.1f} GB free, {speed:.0f} MB/s written')
     return judge.finding()
 
 

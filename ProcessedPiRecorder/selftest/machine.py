@@ -16,8 +16,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from ..cameras.stacks import pi_model
 
-__all__ = ['BAD_FILE_SYSTEMS', 'DOUBTFUL_FILE_SYSTEMS', 'FileSystem', 'Power', 'cma', 'decode_throttled', 'facts',
-           'file_system', 'power', 'temperature', 'versions', 'write_speed']
+__all__ = ['Power', 'cma', 'decode_throttled', 'facts', 'power', 'temperature', 'versions', 'write_speed']
 
 PROC = Path('/proc')
 SYS = Path('/sys')
@@ -28,14 +27,6 @@ BLOCK = 1 << 20
 #: What the bits of `vcgencmd get_throttled` mean; each once more, 16 bits up: it has been so since the machine booted.
 THROTTLED = {0: 'under-voltage', 1: 'processor frequency capped', 2: 'throttled', 3: 'soft temperature limit'}
 UNDER_VOLTAGE = THROTTLED[0]
-
-BAD_FILE_SYSTEMS = {name: 'FAT ends a file at 4 GB, and a power cut can take the whole file along; record to ext4'
-                    for name in ('vfat', 'msdos', 'fat')}
-DOUBTFUL_FILE_SYSTEMS = {
-    **{name: 'it lives in memory and is gone at the next boot' for name in ('tmpfs', 'ramfs')},
-    **{name: 'a network can pause for longer than the ring of frames bridges' for name in
-       ('nfs', 'nfs4', 'cifs', 'smb3', '9p', 'fuse.sshfs')},
-    **{name: 'it keeps no journal, so that a power cut can take a file along' for name in ('exfat', 'ntfs', 'fuseblk')}}
 
 #: Asked in a process of its own: libcamera starts threads, and OpenCV may not even load.
 _VERSIONS = '''
@@ -59,14 +50,6 @@ for ask in (numpy, cv2, libcamera):
         told[ask.__name__] = [False, f'{type(error).__name__}: {error}']
 print(json.dumps(told))
 '''
-
-
-class FileSystem(NamedTuple):
-    """Where a folder lies."""
-
-    kind: str                # 'ext4', ...; 'unknown'
-    mount: str
-    free_bytes: int
 
 
 class Power(NamedTuple):
@@ -136,21 +119,6 @@ def decode_throttled(value: int) -> Power:
     """The number of `vcgencmd get_throttled` in words."""
     return Power([word for bit, word in THROTTLED.items() if value >> bit & 1],
                  [word for bit, word in THROTTLED.items() if value >> bit + 16 & 1], hex(value))
-
-
-def file_system(folder: Path) -> FileSystem:
-    """What the folder lies on."""
-    path = os.path.realpath(folder)
-    kind, mount = 'unknown', ''
-    for line in _read(PROC / 'self/mountinfo').splitlines():
-        fields = line.split(' ')
-        if '-' not in fields[6:] or len(fields) < 9:
-            continue
-        point = re.sub(r'\\([0-7]{3})', lambda found: chr(int(found.group(1), 8)), fields[4])
-        # The longest, and of several on one point the last, which hides the others.
-        if len(point) >= len(mount) and (path == point or path.startswith(point.rstrip('/') + '/')):
-            kind, mount = fields[fields.index('-', 6) + 1], point
-    return FileSystem(kind, mount or '/', shutil.disk_usage(folder).free)
 
 
 def write_speed(folder: Path, megabytes: int = 64) -> float:
