@@ -33,7 +33,8 @@ OPTIONS = {'x_resolution': '--size', 'y_resolution': '--size', 'scale_factor': '
            'log_file': '--log', 'metadata': '--meta', 'camera_controls': '--control', 'ring_frames': '--ring-frames',
            'ring_mb': '--ring-mb', 'buffer_length': '--buffer-length', 'Hz_buffer': '--hz-buffer',
            'cb_timeout': '--cb-timeout', 'cb_start_timeout': '--cb-start-timeout', 'cb_type': '--cb-type',
-           'split_frames': '--split-frames', 'display_proc': '--display-proc', 'cb_delivery': '--delivery',
+           'split_frames': '--split-frames', 'sync_interval': '--sync-interval',
+           'disk_reserve_mb': '--disk-reserve-mb', 'display_proc': '--display-proc', 'cb_delivery': '--delivery',
            'camera_timeout': '--camera-timeout', 'camera_start_timeout': '--camera-start-timeout',
            'start_method': '--start-method'}
 

@@ -62,6 +62,10 @@ class RecordingOptions:
     tif_compression: Annotated[int, option(FILE, '--compression', '-z', help='0 = none, 9 = most effort.')] = 6
     overwrite: Annotated[bool, option(FILE, '--overwrite', help='Replace existing files.')] = False
     split_frames: Annotated[int, option(FILE, '--split-frames', help='A new file every so many frames.')] = 0
+    sync_interval: Annotated[float, option(
+        FILE, '--sync-interval', help='Seconds between syncs to the disk; a power cut costs about two at most.')] = 1
+    disk_reserve_mb: Annotated[Optional[float], option(
+        FILE, '--disk-reserve-mb', help='MB to leave free; default: the larger of 1 % of the disk and 200.')] = None
     log_file: Annotated[Optional[Path], option(FILE, '--log', help='A CSV with one row a frame.')] = None
     meta: Annotated[Optional[List[str]], option(FILE, '--meta', '-m',
                                                 help='key=value, stored in the file. Repeatable.')] = None

@@ -90,6 +90,10 @@ def _rows(report: Report) -> Iterable[Tuple[str, str]]:
     if report.file_bytes:
         ratio = f' · {report.compression_ratio:.2f} times smaller than raw' if report.compression_ratio else ''
         yield 'Size', f'{size(report.file_bytes)}{ratio}{_efforts(report.effort)}'
+    if report.effort_under_pressure:
+        times = sum(1 for change in report.pressure_changes if change.get('pressure'))
+        yield '', (f'the ring was filling {count(times, "time")}: less effort on '
+                   f'{count(report.effort_under_pressure, "page")}, so that nothing is lost')
     camera = report.camera
     if camera:
         yield 'Camera', _camera(camera, report.loss_detection)
