@@ -1,0 +1,1 @@
+"""Faults made on purpose, and what became of the recording: see docs/testing.md, "The fault campaign"."""
