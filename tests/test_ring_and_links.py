@@ -42,6 +42,17 @@ def test_a_ring_is_shared_between_processes_and_leaves_nothing() -> None:
     ring.close()
 
 
+def test_every_page_has_been_used_before_the_first_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = []
+    write = os.pwrite
+    monkeypatch.setattr(os, 'pwrite', lambda fd, data, offset: used.append((offset, write(fd, data, offset))))
+    ring = Ring.create(RingLayout((480, 640, 3), 9, 2, 0))
+    ends = [offset + length for offset, length in used]
+    assert [offset for offset, _ in used] == [0, *ends[:-1]] and ends[-1] == ring.layout.size
+    assert os.fstat(ring.fd).st_size == ring.layout.size
+    ring.close()
+
+
 @given(st.integers(1, 50), st.integers(1, 50), st.booleans(), st.integers(1, 9), st.integers(0, 3))
 def test_slots_never_overlap(height: int, width: int, gray: bool, slots: int, outputs: int) -> None:
     layout = RingLayout((height, width) if gray else (height, width, 3), slots, outputs, 0)

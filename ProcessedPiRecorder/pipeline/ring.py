@@ -33,6 +33,7 @@ MIN_FRAMES = 8
 DEFAULT_SECONDS = 2.0
 ASSUMED_HZ = 30.0        # for the ring's default size only, when the camera does not know its rate
 DISPLAY_SLOTS = 2
+CLEARING = 1 << 20      # bytes a write
 
 
 class Stat(enum.IntEnum):
@@ -105,6 +106,7 @@ class Ring:
             os.ftruncate(fd, layout.size)
             # Without this, memory is only promised, and its lack would kill a process in mid-recording (SIGBUS).
             os.posix_fallocate(fd, 0, layout.size)
+            _use_once(fd, layout.size)
             return cls(fd, layout)
         except (OSError, ValueError) as error:
             os.close(fd)
@@ -120,6 +122,18 @@ class Ring:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+def _use_once(fd: int, size: int) -> None:
+    """Write to every page. The kernel clears a page at its first use, and a virtual machine only then gets it from its
+    host (20 us a page were measured): the first seconds of a recording would be slow, and lose frames.
+
+    By write and not through a mapping, which would make the keeper the largest process, and so the first one to be
+    killed when memory runs out.
+    """
+    zeros = bytes(CLEARING)
+    for offset in range(0, size, CLEARING):
+        os.pwrite(fd, zeros[:size - offset], offset)
 
 
 def _too_large(layout: RingLayout, free: Optional[int]) -> str:
