@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..errors import RecordingFileError
+from .space import Room, room_at
 from .volume import volume_of
 
 __all__ = ['HEADER_SIZE', 'BigTiffAppender', 'EncodedPage', 'PageLayout', 'PagePlace', 'file_error', 'refuse_fat',
@@ -134,6 +135,7 @@ class BigTiffAppender:
         self.end = HEADER_SIZE
         self._lock = threading.Lock()    # guards _group and the links inside it
         self._group: Optional[_Group] = None
+        self._closed_groups: List[_Group] = []      # by a sync, and not yet linked
         self._link_at = FIRST_IFD_AT     # the field that will lead to the next group
         self._first_places: List[PagePlace] = []
         self._sync_failed = False
@@ -169,6 +171,7 @@ class BigTiffAppender:
             buffers += [*page.buffers, self.layout.tail(place, page.text, next_ifd)]
         self._write(buffers, self.end)
         self._join_group(places)
+        # Nothing can fail from here on: a page counts with all that is kept of it, or not at all.
         self.end = offset
         if len(self._first_places) < 2:
             self._first_places = (self._first_places + places)[:2]
@@ -186,19 +189,23 @@ class BigTiffAppender:
         if self._sync_failed:
             raise RecordingFileError(f'{self.path} could not be synced to the disk before; what came after the last '
                                      'sync is not safe')
-        self._sync_failed = True         # until the opposite is proven
         with self._lock:
-            group, self._group = self._group, None
+            if self._group is not None:
+                self._closed_groups.append(self._group)
+                self._group = None
+        self._sync_failed = True         # until the opposite is proven
         try:
             os.fdatasync(self._fd)
         except OSError as error:
             # The kernel may have dropped the pages it could not write and report success next time.
             raise file_error(self.path, 'cannot be synced to the disk', error) from error
-        if group is not None:
+        self._sync_failed = False
+        while self._closed_groups:       # a link that could not be written may still be, later
+            group = self._closed_groups[0]
             self._write_link(self._link_at, group.first_ifd)
             self._link_at = group.last_next_at
             self.linked_pages += group.pages
-        self._sync_failed = False
+            del self._closed_groups[0]
 
     def finish(self, first_text: bytes) -> None:
         """Give page 0 a new IFD with ``first_text`` as its description, make it the file's first, and close.
@@ -221,15 +228,19 @@ class BigTiffAppender:
     def rescue(self) -> None:
         """After a failed write: cut off the torn end and link what is whole.
 
-        Raises RecordingFileError when that fails too, or when it was a sync that failed.
+        Raises RecordingFileError when it cannot be linked, or when it was a sync that failed.
         """
         if not self._sync_failed:
             try:
                 os.ftruncate(self._fd, self.end)
             except OSError as error:
-                raise file_error(self.path, 'cannot be cut to its whole pages', error) from error
+                log.warning('%s: its torn end cannot be cut off (%s); no reader gets there', self.path, error)
         self.sync()
         self.sync()      # the link itself
+
+    def disk_room(self) -> Optional[Room]:
+        """What is free where the file is; None: the file system does not tell."""
+        return room_at(self._fd)
 
     def rename(self, path: Path) -> None:
         """Put the file under another name, replacing what is there."""
@@ -243,7 +254,11 @@ class BigTiffAppender:
         """Close the file as it is. Harmless twice."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            os.close(fd)
+            try:
+                os.close(fd)
+            except OSError as error:
+                # The descriptor is gone all the same, and whatever is to be relied on was synced before.
+                log.warning('%s: closing it failed: %s', self.path, error)
 
     def _join_group(self, places: Sequence[PagePlace]) -> None:
         with self._lock:
@@ -339,7 +354,9 @@ def file_error(path: Path, what: str, error: OSError) -> RecordingFileError:
 def _advice(error: OSError) -> str:
     import errno
     known: Tuple[Tuple[Tuple[int, ...], str], ...] = (
-        ((errno.ENOSPC, errno.EDQUOT), 'make room on the disk or record to another one'),
+        ((errno.ENOSPC,), 'make room on the disk or record to another one'),
+        ((errno.EDQUOT,), 'your quota there is used up: remove files of yours, have it raised, or record to another '
+                          'disk'),
         ((errno.ENOENT, errno.ENOTDIR), 'make the folder first, or correct the path'),
         ((errno.EACCES, errno.EPERM, errno.EROFS), 'choose a folder that you may write to'),
         ((errno.EISDIR,), 'that is a folder: add a file name'),

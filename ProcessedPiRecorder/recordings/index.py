@@ -68,6 +68,11 @@ class IndexBuilder:
         """Records that are in no block yet."""
         return self._count
 
+    @property
+    def room(self) -> int:
+        """Records that can be added until a block is full; a full one has to be taken out first."""
+        return PAGES_A_BLOCK - self._count or PAGES_A_BLOCK
+
     def add(self, fields: Tuple[int, ...]) -> None:
         _RECORD.pack_into(self._records, self._count * _RECORD.size, *fields)
         self._count += 1

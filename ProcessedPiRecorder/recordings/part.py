@@ -6,16 +6,20 @@ import os
 import re
 from array import array
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from .bigtiff import BigTiffAppender, EncodedPage, PageLayout
 from .deflate import NAME as CODEC_NAME
-from .index import IndexBuilder, index_record
+from .index import BLOCK_HEADER_SIZE, INDEX_DTYPE, PAGES_A_BLOCK, IndexBuilder, index_record
 from .ome import MAX_PLANES, FileFacts, ome_xml
 from .page import FORMAT_VERSION, PageRecord
 from .preface import make_preface
+from .space import Room
 
 __all__ = ['FinishedPage', 'PartInfo', 'RecordingPart', 'part_path', 'parts_on_disk']
+
+PLANE_BYTES = 96          # of a page's element in the OME-XML, at most
+MARK_BYTES = 1500         # of a mark: 200 characters, as many as six bytes each
 
 
 class PartInfo(NamedTuple):
@@ -63,6 +67,8 @@ class RecordingPart:
         self._file = BigTiffAppender(path, layout)
         self._index = IndexBuilder()
         self._blocks: List[int] = []
+        self._block = b''                  # of the index, made and not yet written
+        self.finished = False
         self._first_text = b''
         self._times = array('q')
         self._last_ns = 0
@@ -70,6 +76,7 @@ class RecordingPart:
         if about:
             place = {'part': number, 'first_page': first_page, 'first_name': first_name}
             self._write_preface(make_preface({'file': place, **about}))
+        self._preface_bytes = self._file.end
 
     @property
     def path(self) -> Path:
@@ -89,8 +96,29 @@ class RecordingPart:
         """Bytes of the file so far."""
         return self._file.end
 
+    @property
+    def room_for(self) -> int:
+        """How many pages one ``append`` may bring: never more than fit before the next index block."""
+        return self._index.room
+
+    @property
+    def bytes_to_finish(self) -> int:
+        """What ``finish`` writes at most, without the annotations that it is given."""
+        planes = min(self.pages, MAX_PLANES) * PLANE_BYTES
+        index = BLOCK_HEADER_SIZE + PAGES_A_BLOCK * INDEX_DTYPE.itemsize
+        return planes + index + 24 * len(self._blocks) + 2 * MARK_BYTES * len(self._marks) + self._preface_bytes + 65536
+
+    def disk_room(self) -> Optional[Room]:
+        """What is free where the file is; None: the file system does not tell."""
+        return self._file.disk_room()
+
     def append(self, pages: Sequence[FinishedPage]) -> None:
-        """Write pages; they become durable and reachable with the next ``sync``."""
+        """Write pages; they become durable and reachable with the next ``sync``.
+
+        All of them or, when it raises, none. At most ``room_for``.
+        """
+        if self._block or self._index.full:
+            self._write_index()
         number = self._file.pages
         places = self._file.append([page.encoded for page in pages])
         if number == 0:
@@ -99,8 +127,6 @@ class RecordingPart:
             self._note(number, page.record)
             self._index.add(index_record(place.ifd_offset, place.strip_offset, place.strip_length,
                                          len(page.encoded.text), page.record, page.effort, page.crc32))
-            if self._index.full:
-                self._write_index()
             number += 1
 
     def sync(self) -> None:
@@ -110,6 +136,8 @@ class RecordingPart:
     def finish(self, info: PartInfo, annotations: Mapping[str, Any]) -> None:
         """Write the index and the OME-XML, switch the file to them, close it. Blocks until the disk has all."""
         self._file.sync()
+        if self._block:
+            self._write_index()
         if self._index.pending:
             self._write_index()
         height, width, channels = self._shape
@@ -119,9 +147,13 @@ class RecordingPart:
                'parts': [path.name for path in info.files]}
         stored = {'file': own, 'page0': self._first_text.decode('ascii'), 'marks': self._marks, **annotations}
         self._file.finish(ome_xml(facts, stored))
+        self.finished = True
 
     def rescue(self) -> None:
-        """After a failure: link what is whole, close. Raises when even that fails; ``close`` then."""
+        """After a failure: cut off the torn end, link what is whole. Then it may be finished, if there is room.
+
+        Raises RecordingFileError when even that fails; ``close`` it then.
+        """
         self._file.rescue()
 
     def publish(self, path: Path) -> None:
@@ -149,9 +181,10 @@ class RecordingPart:
             raise
 
     def _write_index(self) -> None:
-        offset = self._file.end
-        self._blocks.append(offset)
-        self._file.append_block(self._index.block(offset))
+        # What could not be written (a full disk) is kept: the file has not grown since, so its place is the same.
+        self._block = self._block or self._index.block(self._file.end)
+        self._blocks.append(self._file.append_block(self._block))
+        self._block = b''
 
 
 def part_path(path: Path, number: int) -> Path:

@@ -28,6 +28,7 @@ from .encoder import PageEncoder
 from .page import PageRecord, open_text, seal_text, strip_crc
 from .part import FinishedPage, PartInfo, RecordingPart, part_path, parts_on_disk
 from .pressure import PressureLog
+from .space import SpaceWatch
 from .stages import InOrder, Syncer
 
 __all__ = ['PageJob', 'PageSink', 'Totals']
@@ -103,20 +104,24 @@ class PageSink:
         fill: how full the ring is, 0 to 1; called from any thread, must be quick.
         waits: the source can be slowed down, so effort is never lowered for time.
         on_written: gets the jobs that the kernel has taken, in order; from the appender thread.
-        on_error: gets the error that ended the writing, once; from the appender thread. After it no job is
-            reported written any more, ``submit`` does nothing, and ``finish`` raises. (An error while the last
-            file is being finished is only raised by ``finish``.)
+        on_error: gets the error that ended the writing, once; from the appender thread, or from within ``finish``.
+            After it no job is reported written any more, ``submit`` does nothing, and ``finish`` raises.
         about: what is known before the first page (settings, metadata, …): each file's preface, and the annotations
             of a part that is finished while the recording goes on.
+        space: is asked to look whenever the file has grown; from the appender thread.
+
+    Attributes:
+        totals: see Totals. unfinished: after ``finish`` has raised, the files with pages that could not be finished.
     """
 
     def __init__(self, path: Path, *, height: int, width: int, pixel_format: str, level: int,
                  on_written: Callable[[List[PageJob]], None], on_error: Callable[[BaseException], None],
                  overwrite: bool = False, split_frames: int = 0, threads: Optional[int] = None,
                  sync_interval_s: float = 1.0, fill: Callable[[], float] = lambda: 0.0, waits: bool = False,
-                 about: Optional[Mapping[str, Any]] = None) -> None:
+                 about: Optional[Mapping[str, Any]] = None, space: Optional[SpaceWatch] = None) -> None:
         channels = PIXEL_FORMATS[pixel_format]
         self.totals = Totals()
+        self.unfinished: List[Path] = []
         self._path = path
         self._size = (height, width, channels)
         self._shape = (height, width) if channels == 1 else (height, width, channels)
@@ -125,7 +130,9 @@ class PageSink:
         self._split = split_frames
         self._on_written, self._on_error = on_written, on_error
         self._about = dict(about or {})
+        self._space = space
         self._error: Optional[BaseException] = None
+        self._error_told = False
         self._lock = threading.Lock()     # guards _error and _closed_bytes
         self._result: Optional[List[Path]] = None
         self._submitted = 0
@@ -187,7 +194,8 @@ class PageSink:
         describe: gets the last file's PartInfo and returns its annotations, names to JSON values ('report',
         'settings', 'metadata', 'camera', …); ``totals`` is complete then but for the description itself.
         No page at all: a TIFF cannot be empty, so the file is removed and the list is empty.
-        Raises RecordingFileError when anything could not be written; what had been written remains readable.
+        Raises RecordingFileError when anything could not be written; what had been written remains readable, and is
+        described and finished all the same where the disk still allows it (``unfinished``: where it does not).
         """
         if self._result is not None:
             return self._result
@@ -195,7 +203,8 @@ class PageSink:
         self._end_threads()
         self._result = []
         if self._error is not None:
-            self._rescue()
+            self._tell_error()
+            self._rescue(describe)
             raise self._as_file_error(self._error)
         if self._part.pages == 0:
             self._part.close()
@@ -219,7 +228,9 @@ class PageSink:
         try:
             self._part.finish(info, annotations)
         except Exception as error:
-            self._rescue()
+            self._fail(error)
+            self._tell_error()
+            self._rescue(describe)
             raise self._as_file_error(error) from error
         self._count_bytes()
         if failure is not None:
@@ -270,26 +281,25 @@ class PageSink:
                 batch = self._order.take(MAX_BATCH)
                 if not batch:
                     break
-                while batch:
-                    room = self._split - self.totals.pages % self._split if self._split else len(batch)
+                while batch and self._error is None:
+                    if self._split and self._part.pages == self._split:
+                        self._begin_part()
+                    room = self._part.room_for
+                    if self._split:
+                        room = min(room, self._split - self._part.pages)
                     self._append(batch[:room])
                     batch = batch[room:]
         except BaseException as error:   # noqa: B036 (whatever it is, the recording must hear of it)
             self._fail(error)
         if self._error is not None:
-            self._on_error(self._as_file_error(self._error))
+            self._tell_error()
 
     def _append(self, batch: Sequence[_Encoded]) -> None:
         """Write pages that all belong to one part."""
-        if self._split and self._part.pages == self._split:
-            self._begin_part()
-        if self._error is not None:
-            return
-        pages_before = self._part.pages
         try:
             self._part.append([encoded.page for encoded in batch])
         except RecordingFileError:
-            if len(batch) == 1 or self._part.pages != pages_before:
+            if len(batch) == 1:
                 raise
             # The disk is full, most likely: each page that still fits is one more that is not lost.
             for encoded in batch:
@@ -307,6 +317,8 @@ class PageSink:
         self._count_bytes()
         self._syncer.touched()
         self._on_written(jobs)
+        if self._space is not None and self._space.due(self.totals.file_bytes):
+            self._space.look(self._part.disk_room(), self.totals.file_bytes, self._bytes_to_finish())
 
     def _begin_part(self) -> None:
         number = self._part.number + 1
@@ -319,6 +331,13 @@ class PageSink:
         self._files.append(path)
         self._part = part
         self._syncer.turn_to(part)
+
+    def _bytes_to_finish(self) -> int:
+        """What the ends of the files take that are open, or may still be begun for the pages on their way."""
+        parts = 1
+        if self._split:
+            parts += self._syncer.full_parts + -(-(self._submitted - self.totals.pages) // self._split) + 1
+        return parts * self._part.bytes_to_finish
 
     # ------------------------------------------------------------------ the sync thread
 
@@ -349,15 +368,53 @@ class PageSink:
         wrapped.__cause__ = error
         return wrapped
 
-    def _rescue(self) -> None:
-        """Make what was written before the error reachable, as far as the disk still lets us."""
-        for part in (*self._syncer.take_full(), self._part):
-            try:
-                part.rescue()
-            except OSError as error:
-                log.warning('%s: its last pages could not be linked (%s); the pages before them can be read',
-                            part.path, error)
+    def _tell_error(self) -> None:
+        assert self._error is not None
+        with self._lock:
+            told, self._error_told = self._error_told, True
+        if not told:
+            self._on_error(self._as_file_error(self._error))
+
+    def _rescue(self, describe: Describe) -> None:
+        """Make what was written before the error reachable, and finish it, as far as the disk still lets us."""
+        parts = [*self._syncer.take_full(), self._part]
+        if not self._part.pages:
+            self._remove_empty(parts.pop())
+        # All torn ends go first: what they took is room for the ends of the files.
+        whole = [part for part in parts if self._rescued(part)]
+        for part in whole:
+            self._finish_rescued(part, describe, last=part is parts[-1])
+        for part in parts:
             part.close()
+        self.unfinished = [part.path for part in parts if not part.finished]
+        self._count_bytes()
+
+    @staticmethod
+    def _rescued(part: RecordingPart) -> bool:
+        try:
+            part.rescue()
+        except OSError as error:
+            log.warning('%s: its last pages could not be linked (%s); the pages before them can be read',
+                        part.path, error)
+            return False
+        return True
+
+    def _finish_rescued(self, part: RecordingPart, describe: Describe, last: bool) -> None:
+        try:
+            info = self._info(part, last)
+            part.finish(info, describe(info) if last else self._about)
+        except Exception as error:
+            log.info('%s: it could not be finished (%s); its pages can be read', part.path, error)
+            self._rescued(part)            # once more: the end is torn again
+
+    def _remove_empty(self, part: RecordingPart) -> None:
+        """The first page of a file has already failed: nothing is in it."""
+        part.close()
+        self._files = [path for path in self._files if path != part_path(self._path, part.number)]
+        try:
+            _unlink(part.path)
+        except RecordingFileError as error:
+            log.warning('%s', error)
 
     def _count_bytes(self) -> None:
         self.totals.file_bytes = self._closed_bytes + self._part.nbytes

@@ -86,6 +86,11 @@ class Syncer:
             self._part = part
             self._cond.notify()
 
+    @property
+    def full_parts(self) -> int:
+        """Parts that are full and not yet finished."""
+        return len(self._full)
+
     def close(self) -> None:
         """Finish the full parts, then end. Blocks."""
         with self._cond:
