@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,14 @@ class Fault:
 
 
 FAULTS: Dict[str, Fault] = {}
+MODULES = ('callbacks', 'cameras', 'overload', 'deaths', 'disk', 'files')
+
+
+def load() -> Dict[str, Fault]:
+    """All faults of all modules, by name."""
+    for name in MODULES:
+        importlib.import_module(f'tests.faults.{name}')
+    return FAULTS
 
 
 def fault(
