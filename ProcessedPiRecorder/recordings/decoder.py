@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Optional, Union
 
 import numpy as np
 
@@ -15,7 +15,7 @@ __all__ = ['MAX_DEFLATE_RATIO', 'decode_strip']
 MAX_DEFLATE_RATIO = 1032
 
 
-def decode_strip(strip: bytes, height: int, width: int, channels: int, compressed: bool, order: str,
+def decode_strip(strip: Union[bytes, memoryview], height: int, width: int, channels: int, compressed: bool, order: str,
                  out: Optional[np.ndarray] = None) -> np.ndarray:
     """The pixels of a strip: uint8, (height, width, 3) in ``order`` 'bgr' or 'rgb', or (height, width) gray.
 
@@ -43,12 +43,12 @@ def decode_strip(strip: bytes, height: int, width: int, channels: int, compresse
     return out
 
 
-def _inflate(strip: bytes, size: int) -> bytes:
+def _inflate(strip: Union[bytes, memoryview], size: int) -> bytes:
     stream = codec.decompressobj()
     try:
         raw: bytes = stream.decompress(strip, size + 1)
     except codec.error as error:
         raise RecordingFormatError(f'a page cannot be decompressed ({error}); the file is damaged') from None
-    if not stream.eof:
+    if not stream.eof or stream.unused_data:
         raise RecordingFormatError('a page is cut off or too long; the file is damaged')
     return raw

@@ -18,7 +18,8 @@ from .._version import __version__
 from ..errors import RecordingFormatError
 from .deflate import crc32
 
-__all__ = ['ANNOTATION_PREFIX', 'MAX_PLANES', 'FileFacts', 'ome_xml', 'parse_annotations', 'seal_is_intact', 'to_json']
+__all__ = ['ANNOTATION_PREFIX', 'MAX_PLANES', 'SCHEMA', 'FileFacts', 'acquisition_date', 'ome_xml', 'parse_annotations',
+           'seal_is_intact', 'to_json']
 
 SCHEMA = 'http://www.openmicroscopy.org/Schemas/OME/2016-06'
 ANNOTATION_PREFIX = 'urn:processedpirecorder:'
@@ -79,7 +80,9 @@ def _image(facts: FileFacts, annotations: int) -> List[str]:
         seconds = (facts.last_ns - facts.times_ns[0]) / (facts.pages - 1) / 1e9
         increment = f' TimeIncrement="{seconds:.9f}" TimeIncrementUnit="s"'
     samples = f' SamplesPerPixel="{facts.channels}"'
-    pieces = [f'<Image ID="Image:0" Name={quoteattr(_xml_text(facts.name))}>', _acquisition_date(facts.times_ns[0]),
+    date = acquisition_date(facts.times_ns[0])
+    pieces = [f'<Image ID="Image:0" Name={quoteattr(_xml_text(facts.name))}>',
+              f'<AcquisitionDate>{date}</AcquisitionDate>' if date else '',
               f'<Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" SignificantBits="8" Interleaved="true" '
               f'BigEndian="false" SizeX="{facts.width}" SizeY="{facts.height}" SizeZ="1" SizeC="{facts.channels}" '
               f'SizeT="{facts.pages}"{increment}>',
@@ -98,12 +101,13 @@ def _planes(times_ns: Sequence[int]) -> List[str]:
             for number, time_ns in enumerate(times_ns)]
 
 
-def _acquisition_date(time_ns: int) -> str:
+def acquisition_date(time_ns: int) -> str:
+    """UTC as OME has it; '' for what is no date."""
     try:
         moment = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=time_ns // 1000)
     except OverflowError:
         return ''
-    return f'<AcquisitionDate>{moment.strftime("%Y-%m-%dT%H:%M:%S.%f")}</AcquisitionDate>'
+    return moment.strftime('%Y-%m-%dT%H:%M:%S.%f')
 
 
 def _xml_text(text: str) -> str:
