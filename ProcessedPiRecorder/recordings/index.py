@@ -16,8 +16,8 @@ from .deflate import crc32
 from .encoder import EFFORTS
 from .page import STATUSES, PageRecord
 
-__all__ = ['BLOCK_HEADER_SIZE', 'INDEX_DTYPE', 'PAGES_A_BLOCK', 'BlockHeader', 'IndexBuilder', 'index_record',
-           'parse_block_header', 'parse_block']
+__all__ = ['BLOCK_HEADER_SIZE', 'INDEX_DTYPE', 'PAGES_A_BLOCK', 'BlockHeader', 'IndexBuilder', 'index_block',
+           'index_record', 'pack_record', 'parse_block_header', 'parse_block']
 
 MAGIC = b'PPRINDEX'
 VERSION = 1
@@ -50,6 +50,18 @@ def index_record(ifd_offset: int, strip_offset: int, strip_length: int, text_len
             min(len(record.marks), 65535))
 
 
+def pack_record(fields: Tuple[int, ...]) -> bytes:
+    """One record as it stands in a block."""
+    return _RECORD.pack(*fields)
+
+
+def index_block(records: bytes, first_page: int, previous: int) -> bytes:
+    """A whole block; ``previous``: offset of the block before it, 0 for none."""
+    count = len(records) // _RECORD.size
+    head = _HEADER.pack(MAGIC, VERSION, _RECORD.size, first_page, count, previous, 0, 0)[:_CRC_FROM]
+    return head + struct.pack('<II', crc32(records, crc32(head)), 0) + records
+
+
 class IndexBuilder:
     """Collects records and hands them out as blocks. One thread at a time."""
 
@@ -80,12 +92,11 @@ class IndexBuilder:
     def block(self, offset: int) -> bytes:
         """The block of the records collected since the last one; it is going to be written at ``offset``."""
         records = bytes(self._records[:self._count * _RECORD.size])
-        head = _HEADER.pack(MAGIC, VERSION, _RECORD.size, self._first, self._count, self._previous, 0, 0)[:_CRC_FROM]
-        crc = crc32(records, crc32(head))
+        block = index_block(records, self._first, self._previous)
         self._first += self._count
         self._count = 0
         self._previous = offset
-        return head + struct.pack('<II', crc, 0) + records
+        return block
 
 
 class BlockHeader(NamedTuple):
