@@ -13,6 +13,7 @@ from .cameras import stacks
 from .cameras.base import Camera
 from .errors import RecordingFileError, SettingsError
 from .recordings.results import results_path
+from .recordings.space import largest_page, refuse_full_disk
 from .settings import Settings
 
 __all__ = ['check_carriage', 'check_files', 'start_method']
@@ -39,6 +40,7 @@ def check_files(settings: Settings) -> None:
     for output in outputs:
         # The results file even where there is no callback: an older recording's results would pass for this one's.
         _check_place(output.path, settings.overwrite)
+    _check_room(settings)
 
 
 def _outputs(settings: Settings) -> List[_Output]:
@@ -158,6 +160,16 @@ def _check_place(path: Path, overwrite: bool) -> None:
     if not overwrite:
         raise RecordingFileError(f'{path} exists already and is not touched; choose another name, or pass '
                                  'overwrite=True')
+
+
+def _check_room(settings: Settings) -> None:
+    """Whether the recording's disk has room for the reserve and a second of frames, as far as their size is known."""
+    if not settings.write_vid or settings.tif_path is None:
+        return
+    pixels = settings.x_resolution * settings.y_resolution * settings.scale_factor**2
+    frame_bytes = round(pixels * (1 if settings.pixel_format == 'gray' else 3))
+    refuse_full_disk(settings.tif_path, settings.disk_reserve_mb,
+                     int(largest_page(frame_bytes) * (settings.framerate or 1)), settings.overwrite)
 
 
 def start_method(settings: Settings, camera: Camera) -> str:

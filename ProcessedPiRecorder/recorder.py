@@ -87,7 +87,7 @@ class ProcessedPiRecorder:
         overwrite: replace existing files. split_frames: begin a new file every so many frames; 0 = never.
         sync_interval: seconds between syncs to the disk. A power cut costs at most about two of them.
         disk_reserve_mb: MB to be left free on the disk: before they are touched the recording is ended and finished.
-            None: the larger of 1 % of the disk and 200 MB.
+            None: the larger of 1 % of the disk and 200 MB. 0: the disk may be filled up.
         metadata: JSON types, stored in the file.
         camera_controls: what this kind of camera offers. Both Pi stacks: exposure_us, gain, white_balance (red, blue),
             brightness, contrast, hflip, vflip, rotation, roi, and the stack's own names (docs/raspberry-pi.md).
@@ -229,8 +229,7 @@ class ProcessedPiRecorder:
         run = self._run
         if run is None or run.ring is None:
             return Status(recording=self.recording)
-        path = self.settings.tif_path if self.settings.write_vid else None
-        return read_status(run.ring, run.rates, self.recording, path)
+        return read_status(run.ring, run.rates, self.recording)
 
     @property
     def report(self) -> Optional[Report]:

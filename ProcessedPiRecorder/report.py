@@ -6,7 +6,10 @@ import json
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Dict, List, Mapping, Optional
 
-__all__ = ['Loss', 'Report']
+__all__ = ['DISK_NEARLY_FULL', 'Loss', 'Report']
+
+#: How a recording was ended whose disk would have run full: ``Report.stopped``.
+DISK_NEARLY_FULL = 'disk nearly full'
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ class Report:
             began, rose and ended: {index, time_ns, pressure (0, 1 or 2), effort}, the first thousand of them.
         raw_bytes, file_bytes, compression_ratio: pixels in, bytes on disk, and raw_bytes over the strips' bytes.
         marks: [{label, time_ns}]; results: how many results the callback put.
-        stopped: why it ended: 'rec_length', 'stopVid', 'end of source', 'interrupted', 'camera error', ...
+        stopped: why it ended: 'rec_length', 'stopVid', 'end of source', 'interrupted', 'disk nearly full',
+            'camera error', ...
         started: ISO 8601 UTC; duration_s: from the first frame to the last, plus one frame.
         camera: what was granted (model, size, rate, clock, ...); clock: anchors and steps.
         files: what lies on disk. warnings, errors: texts.

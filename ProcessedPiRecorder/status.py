@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import time
-from pathlib import Path
 from typing import Deque, Optional, Tuple
 
 from .pipeline.ring import Ring, Stat
@@ -22,7 +20,10 @@ class Status:
         rate_hz: of captured frames, over about the last two seconds; None before there are two.
         captured, lost, written, processed, returned, bypassed, failed, results: counts, as in the report.
         ring_frames, ring_in_use: size of the ring, and slots in use. callback_queue, write_queue: frames waiting.
-        bytes_written: on disk. raw_bytes: the same frames before compression. disk_free_bytes: None without a file.
+        bytes_written: on disk. raw_bytes: the same frames before compression.
+        disk_free_bytes: as the writer saw it last, about a second ago; None without a file, or where the file system
+            does not tell. disk_left_s: seconds until the reserve (``disk_reserve_mb``) is touched, at the rate of the
+            last five seconds; None while that is unknown.
     """
 
     recording: bool
@@ -43,14 +44,14 @@ class Status:
     bytes_written: int = 0
     raw_bytes: int = 0
     disk_free_bytes: Optional[int] = None
+    disk_left_s: Optional[float] = None
 
 
-def read_status(ring: Ring, recent: Deque[Tuple[float, int]], recording: bool, path: Optional[Path]) -> Status:
-    """The ring's counters as a Status.
+def read_status(ring: Ring, recent: Deque[Tuple[float, int]], recording: bool) -> Status:
+    """The ring's counters as a Status. Asks nobody, so that a disk or network that hangs cannot hold it up.
 
     Args:
         recent: (monotonic seconds, frames captured) of earlier calls, kept between them for the live rate.
-        path: the recording's file, None when nothing is written.
     """
     stats = [int(value) for value in ring.stats[:64]]
     now = time.monotonic()
@@ -63,16 +64,11 @@ def read_status(ring: Ring, recent: Deque[Tuple[float, int]], recording: bool, p
         rate: Optional[float] = (stats[Stat.CAPTURED] - count) / (now - then)
     else:
         rate = (stats[Stat.CAPTURED] - 1) / elapsed_s if elapsed_s > 0 else None
-    free = None
-    if path is not None:
-        try:
-            free = shutil.disk_usage(path.parent).free
-        except OSError:
-            pass
     return Status(
         recording=recording, elapsed_s=elapsed_s, rate_hz=rate, captured=stats[Stat.CAPTURED], lost=stats[Stat.LOST],
         written=stats[Stat.WRITTEN], processed=stats[Stat.PROCESSED], returned=stats[Stat.RETURNED],
         bypassed=stats[Stat.BYPASSED], failed=stats[Stat.FAILED], results=stats[Stat.RESULTS],
         ring_frames=ring.layout.slots, ring_in_use=stats[Stat.IN_USE], callback_queue=stats[Stat.CALLBACK_QUEUE],
         write_queue=stats[Stat.WRITE_QUEUE], bytes_written=stats[Stat.FILE_BYTES], raw_bytes=stats[Stat.RAW_BYTES],
-        disk_free_bytes=free)
+        disk_free_bytes=stats[Stat.DISK_FREE] - 1 if stats[Stat.DISK_FREE] else None,
+        disk_left_s=(stats[Stat.DISK_LEFT_MS] - 1) / 1000 if stats[Stat.DISK_LEFT_MS] else None)

@@ -81,7 +81,7 @@ def test_exit_codes(report: Any, error: Any, code: int) -> None:
 def live(**changes: Any) -> Any:
     figures = {'captured': 600, 'written': 590, 'lost': 2, 'bypassed': 3, 'failed': 1, 'ring_frames': 100,
                'ring_in_use': 80, 'rate_hz': 59.94, 'elapsed_s': 10.0, 'bytes_written': 10**9,
-               'disk_free_bytes': 10**10, 'recording': True}
+               'disk_free_bytes': 10**10, 'disk_left_s': 100.0, 'recording': True}
     return SimpleNamespace(**{**figures, **changes})
 
 
@@ -94,7 +94,7 @@ def test_plain_lines_come_every_ten_seconds(capsys: pytest.CaptureFixture[str]) 
     printed_lines = capsys.readouterr().err.splitlines()
     assert len(printed_lines) == 3
     assert printed_lines[0] == ('ppr: recording 10.00 s of 1:00 min, 600 frames, 59.9 Hz, 2 lost, 3 by-passed, '
-                                '1 failed, ring 80 %, 1 GB written, 10 GB free (enough for 1:40 min)')
+                                '1 failed, ring 80 %, 1 GB written, disk: 100 s left (10 GB free)')
 
 
 def test_figures_before_there_are_any() -> None:
@@ -111,7 +111,7 @@ def test_the_live_bar_shows_everything(seconds: float) -> None:
         bar.say('finishing')
         bar.show(live(elapsed_s=90.0))
     text = console.file.getvalue()   # type: ignore[attr-defined]
-    for part in ('REC', '59.9 Hz', '2 lost', '3 by-passed', '1 failed', 'ring 80 %', '10 GB free'):
+    for part in ('REC', '59.9 Hz', '2 lost', '3 by-passed', '1 failed', 'ring 80 %', 'disk: 100 s left (10 GB free)'):
         assert part in text
     assert ('to go' in text) == bool(seconds)
 

@@ -20,7 +20,8 @@ __all__ = ['COMPLETE', 'DOUBTFUL', 'FAILED', 'USAGE', 'BadUsage', 'errors_told',
            'tell_warnings']
 
 COMPLETE = 0     # every frame that the sensor made is in the file
-DOUBTFUL = 1     # the file is good, but frames were lost, or the callback failed, or completeness cannot be proven
+DOUBTFUL = 1     # the file is good, but frames were lost, or the callback failed, or completeness cannot be proven,
+                 # or the recording was ended early because its disk was nearly full
 USAGE = 2        # nothing was started
 FAILED = 3       # the recording, or the reading, failed
 

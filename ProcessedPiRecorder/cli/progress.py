@@ -17,6 +17,7 @@ from .verdict import duration, size
 __all__ = ['LiveBar', 'PlainLines', 'Silence', 'choose_progress']
 
 PLAIN_INTERVAL_S = 10.0
+ALARM_S = 300.0          # of room left on the disk
 
 
 class Silence:
@@ -48,7 +49,7 @@ class PlainLines(Silence):
             return
         self._next = self._clock() + PLAIN_INTERVAL_S
         of = f' of {duration(self._seconds)}' if self._seconds else ''
-        self.say(f'recording {duration(status.elapsed_s)}{of}, {plain_figures(status)}')
+        self.say(f'recording {duration(status.elapsed_s)}{of}, {plain_figures(status, self._seconds)}')
 
     def say(self, text: str) -> None:
         print(f'ppr: {text}', file=sys.stderr, flush=True)
@@ -91,7 +92,7 @@ class LiveBar(Silence):
         rate = f'{status.rate_hz:.1f} Hz' if status.rate_hz else '- Hz'
         return [f'  {status.captured:,} frames · {rate} · {lost} · {callback_figures(status, markup=True)}'
                 f'ring {_ring(status, markup=True)}',
-                f'  {size(status.bytes_written)} written · {disk_left(status)}']
+                f'  {size(status.bytes_written)} written · {disk_left(status, self._seconds, markup=True)}']
 
 
 def choose_progress(quiet: bool, seconds: float) -> Silence:
@@ -104,11 +105,11 @@ def choose_progress(quiet: bool, seconds: float) -> Silence:
     return PlainLines(seconds)
 
 
-def plain_figures(status: Any) -> str:
-    """The live figures in one line without markup."""
+def plain_figures(status: Any, seconds: float = 0.0) -> str:
+    """The live figures in one line without markup; ``seconds``: how long the recording is to be, 0 = open end."""
     rate = f'{status.rate_hz:.1f} Hz' if status.rate_hz else '- Hz'
     return (f'{status.captured} frames, {rate}, {status.lost} lost, {callback_figures(status).replace(" · ", ", ")}'
-            f'ring {_ring(status)}, {size(status.bytes_written)} written, {disk_left(status)}')
+            f'ring {_ring(status)}, {size(status.bytes_written)} written, {disk_left(status, seconds)}')
 
 
 def callback_figures(status: Any, markup: bool = False) -> str:
@@ -127,12 +128,27 @@ def _ring(status: Any, markup: bool = False) -> str:
     return f'[{"red" if share > 0.75 else "yellow" if share > 0.5 else "green"}]{text}[/]' if markup else text
 
 
-def disk_left(status: Any) -> str:
-    """Free space, and for how long it lasts at this rate."""
+def disk_left(status: Any, seconds: float = 0.0, markup: bool = False) -> str:
+    """Free space, and for how long it lasts at this rate; with ``seconds`` to record, whether that is enough."""
     free: Optional[int] = status.disk_free_bytes
     if free is None:
-        return 'no file'
-    if status.bytes_written and status.elapsed_s > 1:
-        lasts = free / (status.bytes_written / status.elapsed_s)
-        return f'{size(free)} free (enough for {duration(lasts)})' if lasts < 10 * 86_400 else f'{size(free)} free'
-    return f'{size(free)} free'
+        return 'room on the disk unknown' if status.bytes_written else 'no file'
+    left: Optional[float] = status.disk_left_s
+    if left is None:
+        return f'{size(free)} free'
+    remaining = max(0.0, seconds - status.elapsed_s)
+    short = left < remaining
+    text = f'disk: {roughly(left)} left' + (f', not enough for the remaining {duration(remaining)}' if short else '')
+    if markup and (short or left < ALARM_S):
+        text = f'[bold red]{text}[/]'
+    return f'{text} ({size(free)} free)'
+
+
+def roughly(seconds: float) -> str:
+    """'45 s', '41 min', '7.5 h', '12 days'."""
+    for unit, length, most in (('s', 1, 120), ('min', 60, 120), ('h', 3600, 48)):
+        if seconds < most * length:
+            number = seconds / length
+            return f'{number:.1f} {unit}' if unit == 'h' and number < 10 else f'{int(number)} {unit}'
+    days = seconds / 86_400
+    return f'{int(days)} days' if days < 100 else 'over 99 days'

@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, NoReturn, Optional
 from rich.console import Console
 
 from ..errors import CallbackError, CameraFormatError, CameraNotFoundError, RecorderError, SettingsError
-from ..report import Report
+from ..report import DISK_NEARLY_FULL, Report
 from .outcome import COMPLETE, DOUBTFUL, FAILED, USAGE, stderr_console, tell_error, tell_warnings
 from .progress import Silence, choose_progress
 from .verdict import print_verdict
@@ -161,7 +161,8 @@ def exit_code(report: Optional[Report], error: Optional[BaseException]) -> int:
         return FAILED
     if report is not None and is_empty(report):
         return FAILED
-    if error is not None or report is None or report.complete != 'yes' or report.callback_errors:
+    if error is not None or report is None or report.complete != 'yes' or report.callback_errors \
+            or report.stopped == DISK_NEARLY_FULL:
         return DOUBTFUL
     return COMPLETE
 

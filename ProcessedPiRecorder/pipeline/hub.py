@@ -13,10 +13,11 @@ import os
 import selectors
 import time
 from pathlib import Path
-from typing import Any, Deque, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Deque, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from ..cameras.base import Granted
 from ..errors import RecordingFileError
+from ..recordings.bigtiff import file_error
 from ..recordings.framelog import FrameLog
 from ..recordings.page import MOST_LOSSES, PageRecord
 from ..recordings.part import PartInfo
@@ -26,6 +27,7 @@ from ..recordings.sink import PageJob, PageSink
 from ..report import Loss, Report
 from .callback import CallbackArguments
 from .channel import Channel, RemoteError
+from .disk import FileIdentity, make_space_watch
 from .display_feed import DisplayFeed
 from .lane import Held, Lane
 from .ledger import Ledger
@@ -75,7 +77,7 @@ class Hub:
         self._reader_end: Optional[Mapping[str, Any]] = None
         self._file_error: Optional[BaseException] = None
         self._published = False
-        self._identity: Optional[Tuple[int, int]] = None      # of the file that we publish
+        self._identity: Optional[FileIdentity] = None         # of the file that we publish
         self._answers_watched: Optional[LinkReader] = None
         self._lane = self._make_lane()
         self._sink = self._make_sink()
@@ -103,11 +105,13 @@ class Hub:
         if not settings.write_vid:
             return None
         assert self._plan.tif_path is not None
+        about = self._description()
+        space = make_space_watch(self._channel, self._plan, self._granted, self._ring, self._ledger, about)
         return PageSink(self._plan.tif_path, height=shape[0], width=shape[1], pixel_format=self._granted.pixel_format,
                         level=settings.tif_compression, overwrite=settings.overwrite,
                         split_frames=settings.split_frames, fill=self._fill, waits=self._granted.waits,
                         on_written=self._on_written, on_error=self._on_file_error,
-                        about=self._description(), sync_interval_s=settings.sync_interval)
+                        about=about, sync_interval_s=settings.sync_interval, space=space)
 
     def connect(self, offers_fd: int, answers_fd: int, generation: int) -> None:
         """A callback is ready."""
@@ -214,10 +218,12 @@ class Hub:
                 ResultsFile(results_path(self._plan.tif_path), settings.overwrite).prepare()
             if self._sink is not None:     # last, so that an old file goes only when nothing else can go wrong
                 self._sink.publish()
-                self._identity = file_identity(self._path)
+                self._identity = FileIdentity(self._path)
             self._published = True
         except RecordingFileError as error:
             self._on_file_error(error)
+        except OSError as error:           # it was taken away again, or the disk has gone, in this very moment
+            self._on_file_error(file_error(self._path, 'cannot be opened again', error))
         if settings.log_file is not None:
             try:
                 self._log = FrameLog(settings.log_file, settings.overwrite)
@@ -270,6 +276,7 @@ class Hub:
 
     def _receive_written(self) -> None:
         os.read(self._wake_read, 65536)
+        broken = self._file_error is not None      # asked first: whatever was written before the error is told by now
         while self._written:
             for job in self._written.popleft():
                 if not job.token.written:              # else it was given up before this news came
@@ -281,7 +288,7 @@ class Hub:
         stats[Stat.WRITTEN] = self._ledger.written
         if self._sink is not None:
             stats[Stat.FILE_BYTES], stats[Stat.RAW_BYTES] = self._sink.totals.file_bytes, self._sink.totals.raw_bytes
-        if self._file_error is not None:
+        if broken:
             self._drop_unwritten()
 
     def _finish_frame(self, held: Held, job: Optional[PageJob]) -> None:
@@ -437,12 +444,6 @@ class Hub:
         self._log = None
         self._channel.send('warn', ('RecorderWarning', f'the frame log ends here: {error}'))
 
-    def _check_identity(self) -> None:
-        """What we have written must still be what stands under its name."""
-        if file_identity(self._path) != self._identity:
-            raise RecordingFileError(f'{self._path} was removed or replaced by another program while it was recorded; '
-                                     'what was recorded is gone with it')
-
     @property
     def _path(self) -> Path:
         assert self._plan.tif_path is not None
@@ -463,7 +464,6 @@ class Hub:
             try:
                 if self._published and self._ledger.captured:
                     files = [str(path) for path in self._sink.finish(self._annotations)]
-                    self._check_identity()
                 else:
                     self._sink.discard()
             except Exception as error:
@@ -473,9 +473,28 @@ class Hub:
                 self._log.close()
             except RecordingFileError as error:
                 self._lose_log(error)
-        if self._file_error is not None and self._published:
-            self._ledger.written, files = readable(self._path)
+        if self._published and self._sink is not None:
+            files = self._look_again(self._sink, files)
         self._channel.send('finished', self._report(files).as_dict())
+
+    def _look_again(self, sink: PageSink, files: List[str]) -> List[str]:
+        """What we have written must still be what stands under its name; after an error, see how much that is."""
+        identity, where = self._identity, None
+        if identity is not None:
+            problem, where = identity.problem()
+            identity.close()
+            if problem:
+                self._on_file_error(RecordingFileError(problem))
+        if self._file_error is None:
+            return files
+        self._ledger.written, files = readable(where) if where is not None else (0, [])
+        left = f'; {sink.unfinished[0]} could not be finished: it opens as it is, and  ppr repair  finishes it' \
+            if sink.unfinished and files else ''
+        if isinstance(self._file_error, RecordingFileError):
+            self._channel.send('file_error', RemoteError('RecordingFileError', (
+                f'{self._file_error}. {self._ledger.written:,} of {self._ledger.captured:,} captured frames are in the '
+                f'file{left}'), ''))
+        return files
 
     def _description(self) -> Dict[str, Any]:
         """What is known from the start."""
@@ -494,12 +513,3 @@ class Hub:
             write_vid=self._sink is not None, end=end, totals=self._sink.totals if self._sink is not None else None,
             ring_frames=self._ring.layout.slots, high_water=self._high_water,
             results=int(self._ring.stats[Stat.RESULTS]), files=files)
-
-
-def file_identity(path: Path) -> Optional[Tuple[int, int]]:
-    """Device and inode of what stands under this name; None: nothing."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino

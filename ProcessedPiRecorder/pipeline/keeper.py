@@ -18,6 +18,7 @@ import time
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from ..errors import RecorderError, SettingsError
+from ..report import DISK_NEARLY_FULL
 from .callback import CallbackArguments, callback_main
 from .channel import Channel, RemoteError
 from .display_feed import DisplayArguments, display_main
@@ -371,6 +372,10 @@ class Keeper:
     def _on_file_error(self, child: Child, error: RemoteError) -> None:
         self._errors.insert(0, error)
         self._stop('file error')
+
+    def _on_disk_nearly_full(self, child: Child, text: str) -> None:
+        self._warn('RecorderWarning', text)
+        self._stop(DISK_NEARLY_FULL)
 
     def _on_cb_error(self, child: Child, error: RemoteError) -> None:
         if len(self._callback_errors) < 20:

@@ -58,6 +58,8 @@ class Stat(enum.IntEnum):
     WRITE_QUEUE = 25         # frames that wait to be compressed and written
     FILE_BYTES = 26
     RAW_BYTES = 27
+    DISK_FREE = 28           # bytes, plus 1; 0: unknown
+    DISK_LEFT_MS = 29        # until the reserve is touched at the present rate, plus 1; 0: unknown
     # written by whoever runs the callback
     RESULTS = 40
 

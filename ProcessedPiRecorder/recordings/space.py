@@ -96,19 +96,21 @@ class SpaceWatch:
     Args:
         disk_reserve_mb: as in the settings; with 0 nothing is ever short.
         frame_bytes: of one frame's pixels. framerate: Hz as granted, None if unknown.
-        in_flight: how many frames are captured and not yet written.
+        in_flight: how many frames are captured and not yet written. annotation_bytes: what the report and all else
+            that is stored at the end takes.
         on_look: gets the free bytes, and the seconds until the reserve is touched at the present rate (None: unknown).
         on_short: called once, when the recording must end so that it can be finished without touching the reserve.
         on_blind: called once, when the file system does not tell what is free.
     """
 
     def __init__(self, disk_reserve_mb: Optional[float], *, frame_bytes: int, framerate: Optional[float],
-                 in_flight: Callable[[], int], on_look: Callable[[int, Optional[float]], None],
+                 in_flight: Callable[[], int], annotation_bytes: Callable[[], int],
+                 on_look: Callable[[int, Optional[float]], None],
                  on_short: Callable[[Shortage], None], on_blind: Callable[[], None]) -> None:
         self._reserve_mb = disk_reserve_mb
         self._page_bytes = largest_page(frame_bytes)
         self._first_rate = (framerate or 0.0) * self._page_bytes
-        self._in_flight = in_flight
+        self._in_flight, self._annotation_bytes = in_flight, annotation_bytes
         self._on_look, self._on_short, self._on_blind = on_look, on_short, on_blind
         self._seen: Deque[Tuple[float, int, int]] = collections.deque()   # monotonic s, free bytes, bytes of the files
         self._next_s = 0.0
@@ -120,7 +122,7 @@ class SpaceWatch:
         return file_bytes >= self._next_bytes or time.monotonic() >= self._next_s
 
     def look(self, room: Optional[Room], file_bytes: int, to_finish: int) -> None:
-        """Judge what :func:`room_at` says. to_finish: bytes that closing the file takes beside the frames."""
+        """Judge what :func:`room_at` says. to_finish: what closing the files takes beside frames and annotations."""
         now = time.monotonic()
         self._next_s, self._next_bytes = now + LOOK_S, file_bytes + (1 << 62)
         if room is None:
@@ -131,8 +133,8 @@ class SpaceWatch:
         self._note(now, room.free, file_bytes)
         rate = self._rate()
         reserve = reserve_bytes(self._reserve_mb, room.total)
-        needed = int(self._in_flight() * self._page_bytes + to_finish + MARGIN_BYTES
-                     + (self._first_rate if rate is None else rate) * AHEAD_S)
+        needed = (self._in_flight() * self._page_bytes + to_finish + self._annotation_bytes() + MARGIN_BYTES
+                  + int((self._first_rate if rate is None else rate) * AHEAD_S))
         left = room.free - reserve - (needed if reserve else 0)
         self._next_bytes = file_bytes + max(left, 0) // 4
         self._on_look(room.free, max(left, 0) / rate if rate else None)
