@@ -13,25 +13,22 @@ from rich.table import Table
 
 from ..recordings.encoder import EFFORTS
 from ..recordings.reader import RecordingFile
+from ..recordings.stored_report import report_of
 from ..report import Loss, Report
 from ..settings import Settings
-from .outcome import COMPLETE, DOUBTFUL
 from .verdict import clock_time, count, duration, loss_table, print_verdict, size
 
 __all__ = ['describe_recording', 'show_cameras', 'show_recording']
 
 
-def show_recording(path: Path, as_json: bool, verify: bool) -> int:
-    """Print what is known about a recording; returns the exit code. Raises RecordingFileError."""
+def show_recording(path: Path, as_json: bool) -> None:
+    """Print what is known about a recording. Raises RecordingFileError."""
     with RecordingFile(path) as recording:
         facts = describe_recording(recording)
-        if verify:
-            facts['damaged_pages'] = [page for page in range(recording.pages) if not recording.verify_page(page)]
     if as_json:
         print(json.dumps(facts, indent=2))
     else:
         _print_facts(Console(highlight=False), facts)
-    return DOUBTFUL if facts.get('damaged_pages') else COMPLETE
 
 
 def describe_recording(recording: RecordingFile) -> Dict[str, Any]:
@@ -80,33 +77,23 @@ def _print_facts(console: Console, facts: Dict[str, Any]) -> None:
         console.print('[bold]Metadata[/]', _table(facts['metadata']), sep='\n')
     if facts['settings']:
         console.print('[bold]Settings[/] (all others at their defaults)', _table(chosen(facts['settings'])), sep='\n')
-    _print_verification(console, facts)
 
 
 def stored_report(facts: Dict[str, Any]) -> Optional[Report]:
     """The report in the file, with what only the finished file can tell; None when there is none."""
-    if not facts['report']:
+    if not isinstance(facts['report'], dict) or not facts['report']:
         return None
     known = dict(facts['report'])
     known['files'] = known.get('files') or [facts['file']]
     known['file_bytes'] = known.get('file_bytes') or facts['bytes']
     known['effort'] = known.get('effort') or facts['effort']
-    return Report.from_dict(known)
+    return report_of(known)
 
 
 def chosen(settings: Mapping[str, Any]) -> Dict[str, Any]:
     """The settings that are not at their default."""
     default = Settings(tif_path=Path('default.tif')).as_dict()
     return {name: value for name, value in settings.items() if name not in default or value != default[name]}
-
-
-def _print_verification(console: Console, facts: Dict[str, Any]) -> None:
-    damaged = facts.get('damaged_pages')
-    if damaged:
-        shown = ', '.join(str(page) for page in damaged[:20]) + (' …' if len(damaged) > 20 else '')
-        console.print(f'[bold red]{count(len(damaged), "page")} damaged:[/] {shown}')
-    elif damaged is not None:
-        console.print(f'[green]All {count(facts["pages"], "page")} have the right checksum.[/]')
 
 
 def _table(values: Dict[str, Any]) -> Table:
