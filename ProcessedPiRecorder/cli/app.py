@@ -65,14 +65,29 @@ def record(
 @app.command()
 @errors_told(debugging)
 def info(path: Annotated[Path, typer.Argument(help='A recording.')],
-         as_json: Annotated[bool, typer.Option('--json', help='Print it as JSON.')] = False,
-         verify: Annotated[bool, typer.Option('--verify', help="Check every page's checksum.")] = False) -> None:
+         as_json: Annotated[bool, typer.Option('--json', help='Print it as JSON.')] = False) -> None:
     """Show a recording's verdict, settings, gaps and metadata; of unfinished files, what is there.
 
-    Exit codes: 0 · 1 pages are damaged (--verify) · 3 it cannot be read.
+    Checks nothing: ppr verify does. Exit codes: 0 · 3 it cannot be read.
     """
     from .info import show_recording
-    raise typer.Exit(show_recording(path, as_json, verify))
+    show_recording(path, as_json)
+
+
+@app.command(epilog='Exit codes: 0 everything agrees · 1 something does not, or the recording is unfinished · '
+                    '3 it cannot be read.')
+@errors_told(debugging)
+def verify(path: Annotated[Path, typer.Argument(help='A recording; of a split one, any file.')],
+           as_json: Annotated[bool, typer.Option('--json', help='Print everything as JSON.')] = False,
+           threads: Annotated[Optional[int], typer.Option(
+               '--threads', min=1, max=1024, help='Threads that decode pages; default: one for each core.')] = None,
+           quiet: Annotated[bool, typer.Option('--quiet', '-q', help='Only what is wrong.')] = False) -> None:
+    """Check that a recording is what its own report says: every page, every byte, every count.
+
+    Decodes all pages, counts the ledger anew from them alone, and holds it against the report. Changes nothing.
+    """
+    from .verify import run_verify
+    raise typer.Exit(run_verify(path, as_json=as_json, threads=threads, quiet=quiet))
 
 
 @app.command()
