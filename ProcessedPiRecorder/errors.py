@@ -32,6 +32,7 @@ An exception that began in another process carries that process's traceback as i
 
 from __future__ import annotations
 
+import signal
 from typing import Any, Optional
 
 __all__ = [
@@ -41,6 +42,14 @@ __all__ = [
     'RecorderStateError', 'RecorderWarning', 'RecordingFileError', 'RecordingFormatError', 'RemoteTraceback',
     'ResolutionRoundedWarning', 'RingError', 'SettingsError', 'StartTimeoutError',
 ]
+
+
+def signal_name(exitcode: Optional[int]) -> Optional[str]:
+    """'SIGKILL' for -9; None for an exit code that stands for no signal."""
+    try:
+        return signal.Signals(-exitcode).name if exitcode is not None and exitcode < 0 else None
+    except ValueError:
+        return None
 
 
 class RecorderError(Exception):
@@ -114,6 +123,7 @@ class ProcessDiedError(RecorderError):
     Attributes:
         role: which one: 'reader', 'writer', 'callback', 'display' or 'keeper'.
         exitcode: its exit code; negative is the number of the signal that killed it; None if unknown.
+        signal_name: that signal's name ('SIGKILL'); None where it ended with an exit code.
         frames_captured, frames_written: how far the recording had come.
     """
 
@@ -124,6 +134,10 @@ class ProcessDiedError(RecorderError):
         self.exitcode = exitcode
         self.frames_captured = frames_captured
         self.frames_written = frames_written
+
+    @property
+    def signal_name(self) -> Optional[str]:
+        return signal_name(self.exitcode)
 
     def __str__(self) -> str:
         return str(self.args[0])

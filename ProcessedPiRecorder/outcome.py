@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import logging
+import os
+import signal
 import threading
 from typing import Any, Deque, Dict, List, Optional, Tuple
 
 from . import errors
 from .errors import CallbackError, RecorderError
 from .pipeline.channel import Channel, RemoteError
-from .pipeline.processes import Child, exit_text
+from .pipeline.finisher import OwnFile
+from .pipeline.lifelines import Lifelines
+from .pipeline.plan import Plan
+from .pipeline.processes import Child, ending_of
 from .pipeline.ring import Ring, Stat
 from .recordings.salvage import readable
 from .report import Report
@@ -18,12 +24,18 @@ from .settings import Settings
 
 __all__ = ['Run', 'conclude']
 
+log = logging.getLogger(__name__)
+
 
 class Run:
     """One recording, as the script's process knows it."""
 
-    def __init__(self, channel: Channel, keeper: Child) -> None:
-        self.channel, self.keeper = channel, keeper
+    def __init__(self, channel: Channel, keeper: Child, plan: Plan) -> None:
+        self.channel, self.keeper, self.plan = channel, keeper, plan
+        self.lifelines = Lifelines()
+        self.file: Optional[OwnFile] = None                 # what the writer has created
+        self.stop_asked = 0.0                               # monotonic seconds; 0: not yet
+        self.stop_heard = False                             # and the keeper has answered
         self.ring: Optional[Ring] = None
         self.changed = threading.Condition()
         self.started = False
@@ -35,9 +47,23 @@ class Run:
         self.thread: Optional[threading.Thread] = None
         self.rates: Deque[Tuple[float, int]] = collections.deque(maxlen=64)
 
+    def end_keeper(self, why: str) -> None:
+        """Kill a keeper that does not answer; the others see its end, and finish the file."""
+        if not self.stop_heard:
+            self.stop_heard, self.keeper.verdict = True, why
+            log.warning('the keeper process is ended: %s', why)
+            os.kill(self.keeper.pid, signal.SIGKILL)        # the listening thread waits for it
+
+    def let_go(self) -> None:
+        """Close all descriptors. Harmless twice."""
+        self.channel.close()
+        self.lifelines.close()
+        if self.ring is not None:
+            self.ring.close()              # the mapping stays
+
 
 def conclude(run: Run, settings: Settings) -> Tuple[Optional[Report], Optional[RecorderError]]:
-    """The report, None when nothing was recorded or the keeper died, and the error to raise, if any.
+    """The report, None when nothing was recorded, and the error to raise, if any.
 
     What is to be warned of is added to ``run.warnings``.
     """
@@ -46,7 +72,7 @@ def conclude(run: Run, settings: Settings) -> Tuple[Optional[Report], Optional[R
     if kind == 'failed':
         return None, payload.to_exception()
     if kind == 'died':
-        return None, _keeper_died(run)
+        return payload and _with_late_marks(run, payload), _keeper_died(run, payload)
     return _from_last_words(run, settings, payload)
 
 
@@ -109,15 +135,16 @@ def _without_writer(run: Run, settings: Settings, texts: List[str]) -> Report:
                   marks=list(run.marks), ring_frames=run.ring.layout.slots if run.ring is not None else 0)
 
 
-def _keeper_died(run: Run) -> RecorderError:
+def _keeper_died(run: Run, report: Optional[Report]) -> RecorderError:
     stats = run.ring.stats if run.ring is not None else None
     captured, written = (int(stats[Stat.CAPTURED]), int(stats[Stat.WRITTEN])) if stats is not None else (0, 0)
-    then = 'the writer finishes the file on its own' if captured else 'nothing was recorded'
-    crash = run.keeper.crash
-    how = crash.message if crash is not None else exit_text(run.keeper.exitcode)
+    if report is not None:
+        then = f'the file has been finished all the same, with {report.written} frames'
+    else:
+        then = f'run  ppr repair {run.plan.tif_path}' if written and run.plan.tif_path else 'nothing was recorded'
     error = errors.ProcessDiedError(
-        f'the keeper process ended unexpectedly ({how}) after {captured} frames were captured and {written} written; '
-        f'{then}', 'keeper', run.keeper.exitcode, captured, written)
-    if crash is not None:
-        error.__cause__ = errors.RemoteTraceback(crash.traceback)
+        f'the keeper process ended unexpectedly ({ending_of(run.keeper)}) after {captured} frames were captured and '
+        f'{written} written; {then}', 'keeper', run.keeper.exitcode, captured, written)
+    if run.keeper.crash is not None:
+        error.__cause__ = errors.RemoteTraceback(run.keeper.crash.traceback)
     return error

@@ -20,14 +20,15 @@ from typing import Any, Callable, List, Mapping, Optional, Tuple, Type
 from . import errors
 from .cameras import registry
 from .errors import RecorderError, RecorderStateError, SettingsError
-from .messages import relog, warn_script
+from .heir import forking
+from .listener import listen
+from .messages import warn_script
 from .outcome import Run, conclude
 from .pipeline.cb_queue import CallbackQueue
-from .pipeline.channel import RemoteError
 from .pipeline.keeper import keeper_main
 from .pipeline.plan import Plan
 from .pipeline.processes import occupy_standard_descriptors, start_child
-from .pipeline.ring import Ring, Stat
+from .pipeline.ring import Stat
 from .preconditions import check_carriage, check_files, start_method
 from .report import Report
 from .settings import Settings
@@ -37,11 +38,10 @@ __all__ = ['ProcessedPiRecorder']
 
 log = logging.getLogger(__name__)
 
-PROGRESS_PERIOD_S = 0.5
 #: How long the end of a script waits for a recording that it left running.
 EXIT_TIMEOUT_S = 120.0
-#: For results that still lie in a pipe when its callback is dead: some kilobytes.
-QUEUE_DRAIN_TIMEOUT_S = 5.0
+#: How long the keeper may take to answer to a stop; it does nothing else than to listen.
+KEEPER_PATIENCE_S = 30.0
 
 
 class ProcessedPiRecorder:
@@ -101,8 +101,7 @@ class ProcessedPiRecorder:
 
     Raises (from ``recordVid``, ``wait``, ``stopVid`` or leaving ``with``, whichever comes first; once):
         CameraError, RecordingFileError, ProcessDiedError, CallbackError, ... when the recording did not go well.
-        What was recorded is then safely on disk, and ``report`` tells how much that is. (When the keeper process
-        itself was killed, the writer finishes the file just after the error, and there is no report.)
+        What was recorded is then safely on disk, and ``report`` tells how much that is.
     """
 
     def __init__(self, tif_path: Any = None, x_resolution: int = 0, y_resolution: int = 0, scale_factor: float = 1,
@@ -198,9 +197,8 @@ class ProcessedPiRecorder:
         if run is not None:
             if threading.current_thread() is run.thread:
                 return None                # the progress function: it runs in the thread that would bring the end
-            with run.changed:
-                if not run.changed.wait_for(lambda: run.outcome is not None, timeout):
-                    return None
+            if not self._await_outcome(run, timeout):
+                return None
             self._conclude(run)
         if self._error is not None:
             error, self._error = self._error, None
@@ -274,7 +272,7 @@ class ProcessedPiRecorder:
         try:
             # Forked before any thread of ours exists for this recording. One at a time: a fork in between would
             # inherit our end of the channel, and the keeper would never see it closed.
-            with _forking:
+            with forking:
                 keeper = start_child('keeper', keeper_main, plan, method)
         except SettingsError:
             self.cb_queue.end()
@@ -283,9 +281,10 @@ class ProcessedPiRecorder:
             self.cb_queue.end()
             raise RecorderError(f'the recorder\'s processes could not be started: {error}; '
                                 'end other programs, or raise the limits (ulimit -u, ulimit -n)') from error
-        run = Run(keeper.channel, keeper)
+        run = Run(keeper.channel, keeper, plan)
         self._run = run
-        run.thread = threading.Thread(target=self._listen, args=(run,), name='ppr-listen', daemon=True)
+        run.thread = threading.Thread(target=listen, args=(run, self.cb_queue, self.settings.progress, self.status),
+                                      name='ppr-listen', daemon=True)
         try:
             run.thread.start()
         except RuntimeError as error:
@@ -336,79 +335,32 @@ class ProcessedPiRecorder:
             raise
 
     def _await_end(self, run: Run) -> None:
-        with run.changed:
-            run.changed.wait_for(lambda: run.outcome is not None)
+        self._await_outcome(run, None)
         self._conclude(run)
+
+    def _await_outcome(self, run: Run, timeout: Optional[float]) -> bool:
+        """Wait for it; where it was asked to stop, not for ever for a keeper that does not answer."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with run.changed:
+            while run.outcome is None:
+                now = time.monotonic()
+                answer_by = run.stop_asked + KEEPER_PATIENCE_S if run.stop_asked and not run.stop_heard else None
+                if answer_by is not None and now >= answer_by:
+                    run.end_keeper(f'it did not answer for {KEEPER_PATIENCE_S:g} s and was killed')
+                    answer_by = None
+                limits = [limit for limit in (deadline, answer_by) if limit is not None]
+                if deadline is not None and now >= deadline:
+                    return False
+                run.changed.wait(min(limits) - now if limits else None)
+        return True
 
     def _ask_to_stop(self, reason: str) -> None:
         run = self._run
         if run is not None and run.outcome is None:
+            with run.changed:
+                run.stop_asked = run.stop_asked or time.monotonic()
+                run.changed.notify_all()
             run.channel.send('stop', reason)
-
-    # -- the listening thread
-
-    def _listen(self, run: Run) -> None:
-        try:
-            self._hear(run)
-        except BaseException as error:     # no threads or no memory left: whoever waits must hear of it
-            log.debug('the listening thread failed', exc_info=True)
-            run.keeper.crash = RemoteError.of(error, 'ProcessDiedError', 'the script cannot hear it: ')
-            run.channel.close()
-            self._end(run, ('died', None))
-
-    def _hear(self, run: Run) -> None:
-        next_progress = time.monotonic() + PROGRESS_PERIOD_S
-        while True:
-            if self.settings.progress is not None:
-                while not run.channel.wait(next_progress - time.monotonic()):
-                    # Before recordVid() has started everything there is nothing to tell, and nothing to stop.
-                    if run.started:
-                        self._tell_progress()
-                    next_progress = time.monotonic() + PROGRESS_PERIOD_S
-            message = run.channel.receive()
-            if message is None:
-                self._end(run, ('died', None))
-                return
-            kind, payload, fds = message
-            if kind == 'queue':
-                self.cb_queue.attach(fds[0], fds[1])
-            elif kind == 'granted':
-                run.granted = payload[1]
-                run.warnings.extend(payload[1].warnings)
-                run.ring = Ring(fds[0], payload[0])
-                run.ring.close()          # the mapping stays
-            elif kind == 'log':
-                relog(payload)
-            elif kind == 'warning':
-                run.warnings.append(payload)
-            elif kind == 'crashed':
-                run.keeper.crash = payload
-            elif kind == 'source_ended':
-                run.source_ended = True
-            elif kind == 'started':
-                with run.changed:
-                    run.started = True
-                    run.changed.notify_all()
-            elif kind in ('done', 'failed'):
-                self._end(run, (kind, payload))
-                return
-
-    def _end(self, run: Run, outcome: Tuple[str, Any]) -> None:
-        run.keeper.bury(10)
-        self.cb_queue.end()
-        if not self.cb_queue.wait_drained(QUEUE_DRAIN_TIMEOUT_S):
-            self.cb_queue.abandon()
-        run.channel.close()
-        with run.changed:
-            run.outcome = outcome
-            run.changed.notify_all()
-
-    def _tell_progress(self) -> None:
-        assert self.settings.progress is not None
-        try:
-            self.settings.progress(self.status())
-        except BaseException:              # sys.exit() in here would leave the script waiting for ever
-            log.exception('the progress function failed')
 
     # -- the end
 
@@ -468,7 +420,6 @@ def _without_display(settings: Settings) -> Settings:
     return bare
 
 
-_forking = threading.Lock()
 #: All recorders of this process, for the end of the script and for forks of it.
 _live: 'weakref.WeakSet[ProcessedPiRecorder]' = weakref.WeakSet()
 
@@ -490,7 +441,7 @@ def _close_in_child() -> None:
     for recorder in list(_live):
         run = recorder._run
         if run is not None:
-            run.channel.close()
+            run.let_go()
         recorder.cb_queue.close_fds_in_child()
         recorder._run = None
 

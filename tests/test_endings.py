@@ -16,7 +16,7 @@ from recording_tools import paced, recorder, run_script, statuses, wait_until
 
 from ProcessedPiRecorder import errors
 from ProcessedPiRecorder.cameras import SyntheticCamera
-from ProcessedPiRecorder.recorder import PROGRESS_PERIOD_S
+from ProcessedPiRecorder.listener import PROGRESS_PERIOD_S
 from ProcessedPiRecorder.recordings.reader import RecordingFile
 
 SCRIPT = '''

@@ -19,9 +19,13 @@ REPO = Path(__file__).resolve().parent.parent
 PACKAGE = REPO / 'ProcessedPiRecorder'
 
 #: From the top down; a layer may import from itself and from those to the right of it.
-LAYERS = {'cli': {'recorder', 'selftest', 'cameras', 'recordings'},
+LAYERS = {'cli': {'recorder', 'selftest', 'preflight', 'cameras', 'recordings'},
+          'preflight': {'recorder', 'status', 'cameras', 'recordings'},
           'selftest': {'recorder', 'cameras', 'recordings'},
-          'recorder': {'preconditions', 'status', 'outcome', 'messages', 'pipeline', 'cameras', 'recordings'},
+          'recorder': {'preconditions', 'status', 'outcome', 'listener', 'heir', 'messages', 'pipeline', 'cameras',
+                       'recordings'},
+          'listener': {'heir', 'messages', 'outcome', 'pipeline', 'status'},
+          'heir': {'outcome', 'pipeline', 'recordings'},
           'outcome': {'pipeline', 'recordings'}, 'messages': set(),
           'preconditions': {'cameras', 'recordings'}, 'status': {'pipeline'},
           'pipeline': {'cameras', 'recordings'}, 'callbacks': set(), 'cameras': {'recordings'}, 'recordings': set()}

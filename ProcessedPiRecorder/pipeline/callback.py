@@ -11,6 +11,9 @@ import collections
 import contextlib
 import logging
 import os
+import select
+import signal
+import threading
 import time
 from typing import Any, Callable, Deque, NamedTuple, Optional
 
@@ -24,7 +27,7 @@ from .cb_queue import CallbackPort
 from .channel import Channel, RemoteError
 from .lane import Outcome
 from .links import NOTHING, Kind, LinkReader, LinkWriter, Record, fit_link
-from .plan import FLUSH_TIMEOUT_S, Plan
+from .plan import FLUSH_TIMEOUT_S, STOP_GRACE_S, Plan
 from .ring import Ring, Stat
 
 __all__ = ['CallbackArguments', 'CallbackRunner', 'callback_main']
@@ -67,6 +70,7 @@ class CallbackRunner:
         self._told = 0
         self._stack = contextlib.ExitStack()
         self._left = False
+        self.left = threading.Event()      # and its results are stored; what follows is bounded in time
         self.regular = False               # it was told to end, and has
 
     def _open_results(self, plan: Plan) -> Optional[ResultsFile]:
@@ -96,6 +100,8 @@ class CallbackRunner:
             self._answers.close()
             self._offers.close()
             self._close_results()
+            self.left.set()
+            self._tell('left', None)
             self._port.finish(FLUSH_TIMEOUT_S)
 
     def _answer_batch(self) -> bool:
@@ -189,6 +195,16 @@ class CallbackRunner:
                 self._lose_results(error)
 
 
+def _end_as_orphan(keeper_fd: int, writer_fd: int, runner: CallbackRunner) -> None:
+    """In a thread: end a callback that hangs when neither the keeper is left to end it, nor the writer to wait."""
+    for fd in (keeper_fd, writer_fd):
+        poll = select.poll()
+        poll.register(fd, 0)               # only for the other end's being closed, which is always told
+        poll.poll()
+    if not runner.left.wait(2 * STOP_GRACE_S):
+        os.killpg(0, signal.SIGKILL)       # with all that it has started
+
+
 def callback_main(channel: Channel, plan: Plan, arguments: CallbackArguments) -> int:
     """Entry of the callback process ('3Proc')."""
     # A group of its own: what it starts can then be found and ended with it.
@@ -204,6 +220,8 @@ def callback_main(channel: Channel, plan: Plan, arguments: CallbackArguments) ->
         channel.send('error', RemoteError.of(error, 'CallbackError', "the callback's __enter__ failed: "))
         return 1
     channel.send('ready', None)
+    threading.Thread(target=_end_as_orphan, args=(channel.fileno(), arguments.offers_fd, runner),
+                     name='ppr-callback-orphan', daemon=True).start()
     runner.run()
     if runner.regular:                     # else it is a death to the keeper, and there may be a successor
         channel.send('ended', None)

@@ -29,18 +29,16 @@ from .callback import CallbackArguments
 from .channel import Channel, RemoteError
 from .disk import FileIdentity, make_space_watch
 from .display_feed import DisplayFeed
+from .finisher import OwnFile
 from .lane import Held, Lane
 from .ledger import Ledger
 from .links import NOTHING, Kind, LinkReader, LinkWriter, fit_link
-from .plan import LOSS_REASONS, Plan
+from .plan import DEFAULT_CB_TIMEOUT_S, LOSS_REASONS, Plan
 from .ring import Ring, Stat
 
 __all__ = ['Hub', 'WriterArguments']
 
 log = logging.getLogger(__name__)
-
-#: A call that takes longer than this counts as hung, unless cb_timeout says otherwise.
-DEFAULT_CB_TIMEOUT_S = 10.0
 
 
 class WriterArguments(NamedTuple):
@@ -81,6 +79,8 @@ class Hub:
         self._answers_watched: Optional[LinkReader] = None
         self._lane = self._make_lane()
         self._sink = self._make_sink()
+        if self._sink is not None:
+            channel.send('created', OwnFile.at(self._sink.current_path))
         self._log: Optional[FrameLog] = None
         self._display = DisplayFeed(ring.displays, arguments.display_receive_fd, arguments.display_send_fd) \
             if arguments.display_receive_fd >= 0 else None
@@ -234,6 +234,15 @@ class Hub:
         if not self._source_ended:
             self._source_ended = True
             self._selector.unregister(self._frames)
+            self._lose_what_nobody_told()
+
+    def _lose_what_nobody_told(self) -> None:
+        """A reader that was killed has counted losses that it had not yet told of."""
+        ledger = self._ledger
+        untold = int(self._ring.stats[Stat.LOST]) - ledger.lost
+        if untold > 0:
+            self._lose(Loss(ledger.captured + ledger.lost, untold, ledger.last_ns, 'process died',
+                            'lost before the reader died; why, it could not tell any more'))
 
     # -- frames go
 

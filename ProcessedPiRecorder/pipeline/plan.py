@@ -9,7 +9,7 @@ from typing import Optional
 from ..cameras.base import Camera, CameraRequest
 from ..settings import Settings
 
-__all__ = ['LOSS_REASONS', 'Plan']
+__all__ = ['LOSS_REASONS', 'Plan', 'slowest_call_s']
 
 #: How long a camera may take to hand over the frame it is at when the recording is to stop.
 STOP_GRACE_S = 2.0
@@ -18,6 +18,8 @@ STOP_GRACE_S = 2.0
 FINISH_TIMEOUT_S = 300.0
 #: How long the callback's process may take to hand over the results that it still holds.
 FLUSH_TIMEOUT_S = 60.0
+#: A call that takes longer than this counts as hung, unless cb_timeout says otherwise.
+DEFAULT_CB_TIMEOUT_S = 10.0
 #: How often a callback's process is started again, with a pause that doubles each time.
 CALLBACK_RESTARTS = 5
 RESTART_PAUSE_S = 0.1
@@ -42,3 +44,8 @@ class Plan:
         settings = self.settings
         return CameraRequest(settings.x_resolution, settings.y_resolution, settings.scale_factor, settings.framerate,
                              settings.pixel_format, settings.stereo, settings.camera_controls)
+
+
+def slowest_call_s(settings: Settings) -> float:
+    """How long a call of the callback may last before it counts as hung, seconds."""
+    return max(settings.cb_timeout or DEFAULT_CB_TIMEOUT_S, settings.cb_start_timeout)

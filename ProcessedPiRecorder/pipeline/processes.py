@@ -21,10 +21,10 @@ import warnings
 from dataclasses import dataclass
 from typing import Any, Callable, Iterable, Optional
 
-from ..errors import SettingsError
+from ..errors import SettingsError, signal_name
 from .channel import Channel, ChannelLogHandler, RemoteError
 
-__all__ = ['Child', 'exit_text', 'start_child']
+__all__ = ['Child', 'ending_of', 'exit_text', 'start_child']
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,9 @@ class Child:
     generation: int = 0
     exitcode: Optional[int] = None       # negative: the signal that killed it
     said_goodbye: bool = False           # it has ended its work, and said so
+    left: bool = False                   # a callback's process: the callback itself has been left
     crash: Optional[RemoteError] = None  # the exception that it ended with
+    verdict: str = ''                    # why we have killed it
 
     def buried(self) -> bool:
         """Whether it has ended; looks without waiting, and takes its exit code."""
@@ -94,11 +96,13 @@ def exit_text(exitcode: Optional[int]) -> str:
     if exitcode is None:
         return 'unknown end'
     if exitcode < 0:
-        try:
-            return f'killed by {signal.Signals(-exitcode).name}'
-        except ValueError:
-            return f'killed by signal {-exitcode}'
+        return f'killed by {signal_name(exitcode) or f"signal {-exitcode}"}'
     return f'exit code {exitcode}'
+
+
+def ending_of(child: Child) -> str:
+    """How a child has ended, in words."""
+    return child.crash.message if child.crash is not None else child.verdict or exit_text(child.exitcode)
 
 
 def start_child(role: str, entry: Callable[..., Any], plan: Any, method: str, *, keep_fds: Iterable[int] = (),

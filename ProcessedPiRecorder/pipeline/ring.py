@@ -62,6 +62,8 @@ class Stat(enum.IntEnum):
     DISK_LEFT_MS = 29        # until the reserve is touched at the present rate, plus 1; 0: unknown
     # written by whoever runs the callback
     RESULTS = 40
+    # written by the finisher
+    FINISHED_BYTES = 48      # looked through, of the file that it finishes
 
 
 class RingLayout(NamedTuple):

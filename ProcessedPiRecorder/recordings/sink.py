@@ -156,6 +156,11 @@ class PageSink:
 
     # ------------------------------------------------------------------ the caller's thread
 
+    @property
+    def current_path(self) -> Path:
+        """Where the file stands that is being written; with ``overwrite`` a temporary name until ``publish``."""
+        return self._part.path
+
     def publish(self) -> None:
         """Everything else has started well: with ``overwrite`` the new file takes the old one's place now."""
         if self._part.path != self._path:

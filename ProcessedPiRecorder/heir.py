@@ -1,0 +1,140 @@
+"""What the script does when its keeper was killed: waits for the others, ends who stays, has the file finished.
+
+It does not know these processes as its children; but each holds a *lifeline*, a pipe on which nothing is written, and
+end-of-file there means that the process is gone (``pipeline/crew.py``).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, List, Optional, Tuple
+
+from .errors import RecorderError
+from .outcome import Run
+from .pipeline.finisher import FinisherOrders, finisher_main
+from .pipeline.plan import FINISH_TIMEOUT_S, FLUSH_TIMEOUT_S, STOP_GRACE_S, slowest_call_s
+from .pipeline.processes import start_child
+from .pipeline.ring import Ring, Stat
+from .recordings.part import part_path
+from .recordings.reader import RecordingFile
+from .report import Report
+
+__all__ = ['forking', 'take_over']
+
+log = logging.getLogger(__name__)
+
+#: One fork of this process at a time: one in between would inherit our end of a channel, and the process at its other
+#: end would never see it closed.
+forking = threading.Lock()
+
+#: A reader may take so long to end (it closes a camera), and so may a callback in its last call.
+LEAVE_S = 3 * STOP_GRACE_S
+DEATH = 'the keeper process died'
+PROGRESS = (Stat.WRITTEN, Stat.PROCESSED, Stat.RESULTS, Stat.FINISHED_BYTES)
+
+
+def take_over(run: Run) -> Optional[Report]:
+    """Wait until nobody is left and the file is finished; its report. None: nothing was recorded, or it cannot be had.
+
+    Blocks, in the listening thread; bounded in time unless the file visibly grows.
+    """
+    run.keeper.bury(10)
+    ours = _Inheritance(run)
+    # They end by themselves: the reader at once, the writer when all that was captured is in the file.
+    ours.await_writer()
+    ours.await_end(['reader', 'display'], LEAVE_S)
+    ours.await_end(['callback'], LEAVE_S + FLUSH_TIMEOUT_S)
+    return ours.report()
+
+
+class _Inheritance:
+    """One recording without a keeper."""
+
+    def __init__(self, run: Run) -> None:
+        self._run, self._plan = run, run.plan
+        self._patience_s = FINISH_TIMEOUT_S + slowest_call_s(run.plan.settings)
+
+    def _progress(self) -> Tuple[int, ...]:
+        ring = self._run.ring
+        return tuple(int(ring.stats[name]) for name in PROGRESS) if ring is not None else ()
+
+    def await_writer(self) -> None:
+        patience_s = self._patience_s if self._run.ring is not None else LEAVE_S
+        progress: Tuple[int, ...] = (-1,)
+        while not self._run.lifelines.wait(['writer'], patience_s):
+            if progress == self._progress():
+                self._run.lifelines.kill('writer')
+                return
+            progress = self._progress()
+
+    def await_end(self, roles: List[str], seconds: float) -> None:
+        if not self._run.lifelines.wait(roles, seconds):
+            for role in roles:
+                self._run.lifelines.kill(role)
+
+    def report(self) -> Optional[Report]:
+        run, path = self._run, self._plan.tif_path
+        if run.ring is None or not run.ring.stats[Stat.RECEIVED]:
+            if run.file is not None:
+                run.file.remove(path)      # a writer that was killed could not
+            return None
+        if path is None or run.file is None or not run.file.is_at(path):
+            return None
+        return stored_report(path) or self._finish(run.ring)
+
+    def _finish(self, ring: Ring) -> Optional[Report]:
+        """The writer was killed as well: have its file finished."""
+        run = self._run
+        assert run.file is not None
+        end = {'stopped': DEATH, 'defects': ["the writer process died too, and with them the reader's last words"]}
+        orders = FinisherOrders(ring.layout, run.granted, run.file, end, [f'{DEATH}, and so did the writer process'],
+                                [text for _, text in run.warnings], 0)
+        try:
+            with forking:
+                finisher = start_child('finisher', finisher_main, self._plan, self._plan.start_method)
+        except OSError as error:
+            log.error('%s cannot be finished: %s; run  ppr repair  on it', self._plan.tif_path, error)
+            return None
+        finisher.channel.send('finish', orders, [ring.fd])
+        answer = self._hear(finisher.channel)
+        if not finisher.bury(STOP_GRACE_S):
+            finisher.kill()
+        finisher.channel.close()
+        if answer is not None and answer[0] == 'finished':
+            return Report.from_dict(answer[1])
+        log.error('%s could not be finished (%s); run  ppr repair  on it', self._plan.tif_path,
+                  answer[1].message if answer is not None else 'the finisher process died')
+        return None
+
+    def _hear(self, channel: Any) -> Optional[Tuple[str, Any]]:
+        """The finisher's result; None: it died, or does not get on."""
+        progress: Tuple[int, ...] = (-1,)
+        while True:
+            if not channel.wait(self._patience_s):
+                if progress == self._progress():
+                    return None
+                progress = self._progress()
+                continue
+            message = channel.receive()
+            if message is None or message[0] in ('finished', 'unfinished'):
+                return None if message is None else (message[0], message[1])
+
+
+def stored_report(path: Path) -> Optional[Report]:
+    """The report that a finished recording holds in its last file; None where it is not finished."""
+    number = 0
+    while True:
+        try:
+            with RecordingFile(part_path(path, number)) as recording:
+                stored, last = recording.annotations.get('report'), recording.annotations.get('file', {}).get('last')
+        except RecorderError:
+            return None
+        if last:
+            report = Report.from_dict(stored) if isinstance(stored, dict) else None
+            return report and replace(report, files=[str(path.parent / name) for name in report.files])
+        if last is None:
+            return None
+        number += 1

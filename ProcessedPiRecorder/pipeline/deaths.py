@@ -1,0 +1,43 @@
+"""What is said of a process that ended without a word."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Mapping, Optional
+
+from .channel import RemoteError
+from .processes import Child, ending_of
+
+__all__ = ['death_of', 'death_while_starting', 'with_advice', 'with_result']
+
+
+def death_of(child: Child, captured: int, written: int) -> RemoteError:
+    """Of a child that died while we recorded."""
+    text = (f'the {child.role} process ended unexpectedly ({ending_of(child)}) after {captured} frames were captured '
+            f'and {written} written; what was written is safe')
+    return RemoteError('ProcessDiedError', text, child.crash.traceback if child.crash is not None else '', {
+        'role': child.role, 'exitcode': child.exitcode, 'frames_captured': captured, 'frames_written': written})
+
+
+def death_while_starting(child: Child) -> RemoteError:
+    """Of a child that died before there was anything to record."""
+    text = (f'the {child.role} process ended unexpectedly ({ending_of(child)}) while the recording was started; '
+            'nothing was recorded')
+    return RemoteError('ProcessDiedError', text, child.crash.traceback if child.crash is not None else '',
+                       {'role': child.role, 'exitcode': child.exitcode})
+
+
+def with_result(death: RemoteError, report: Mapping[str, Any]) -> RemoteError:
+    """The writer's death, and that its file has been finished all the same."""
+    written, captured = report['written'], report['captured']
+    text = f'its file has been finished with the {written} of {captured} captured frames that had been written' \
+        if written else 'not one frame had been written, so there is no file'
+    return dataclasses.replace(death, message=f'{death.message}; {text}',
+                               values={**death.values, 'frames_captured': captured, 'frames_written': written})
+
+
+def with_advice(death: RemoteError, why: str, path: Optional[Path]) -> RemoteError:
+    """The writer's death, and that its file could not be finished."""
+    return dataclasses.replace(death, message=f'{death.message}, but the file could not be finished ({why}); '
+                               f'run  ppr repair {path}  on it')
