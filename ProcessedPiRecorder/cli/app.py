@@ -8,7 +8,7 @@ from typing import Annotated, Any, Dict, List, Optional
 import typer
 
 from .outcome import errors_told
-from .recording_options import CALLBACK, OUTPUT, RecordingOptions, option, takes_recording_options
+from .recording_options import CALLBACK, OUTPUT, PREFLIGHT, RecordingOptions, option, takes_recording_options
 
 __all__ = ['app']
 
@@ -60,6 +60,28 @@ def record(
     from .record import run_recording
     raise typer.Exit(run_recording(recording.recorder_arguments(), as_json=as_json, quiet=quiet,
                                    print_results=print_results, debug=debugging))
+
+
+@app.command(epilog='Exit codes: 0 ok · 1 tight, or no · 2 bad usage, nothing was started · 3 it could not be made.')
+@errors_told(debugging)
+@takes_recording_options
+def preflight(
+    recording: RecordingOptions,
+    run_seconds: Annotated[float, option(PREFLIGHT, '--run-seconds', min=0.5, max=600, help=(
+        'Length of each trial; the camera is recorded for twice as long.'))] = 2,
+    print_results: Annotated[bool, option(CALLBACK, '--print-results', hidden=True)] = False,
+    as_json: Annotated[bool, option(OUTPUT, '--json', help='Print everything as JSON.')] = False,
+    quiet: Annotated[bool, option(OUTPUT, '--quiet', '-q', help=(
+        'Neither progress nor table; the exit code is the answer.'))] = False,
+) -> None:
+    """Will a recording with these options hold its rate? Takes the options of ppr record, and tries it out.
+
+    Records the camera for some seconds, then its frames from memory at rising rates, in a folder of its own beside
+    PATH that is removed at the end. PATH itself is not touched. Takes 10 to 40 seconds.
+    """
+    from .preflight import run_preflight
+    raise typer.Exit(run_preflight(recording.recorder_arguments(), run_seconds=run_seconds, as_json=as_json,
+                                   quiet=quiet, debug=debugging))
 
 
 @app.command()

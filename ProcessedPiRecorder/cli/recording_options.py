@@ -13,10 +13,10 @@ import typer
 from .options import camera_spec, load_callback, parse_controls, parse_metadata, parse_size
 from .outcome import BadUsage
 
-__all__ = ['CALLBACK', 'OUTPUT', 'RecordingOptions', 'option', 'takes_recording_options']
+__all__ = ['CALLBACK', 'OUTPUT', 'PREFLIGHT', 'RecordingOptions', 'option', 'takes_recording_options']
 
-WHAT, CALLBACK, FRAMES, FILE, SAFETY, OUTPUT = (
-    'The camera', 'The callback', 'The frames', 'The file', 'Buffers and limits', 'What is shown')
+WHAT, CALLBACK, FRAMES, FILE, SAFETY, OUTPUT, PREFLIGHT = (
+    'The camera', 'The callback', 'The frames', 'The file', 'Buffers and limits', 'What is shown', 'The preflight')
 
 
 def option(panel: str, *names: str, **settings: Any) -> Any:
