@@ -1,4 +1,4 @@
-# make demo · make test · make test-full · make lint · make types · make bench · make fresh-machine
+# make demo · make test · make test-full · make faults · make lint · make types · make bench · make fresh-machine
 # make test-picamera2 · make test-arm
 #
 # Everything goes into a virtual environment of its own. Another Python:
@@ -8,11 +8,12 @@ PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+FAULTS_ARGS ?=
 
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-full lint types bench fresh-machine test-picamera2 test-arm clean
+.PHONY: demo test test-full faults lint types bench fresh-machine test-picamera2 test-arm clean
 
 demo: $(VENV)/.demo
 	sh scripts/demo.sh $(VENV)
@@ -22,6 +23,10 @@ test: $(VENV)/.test $(VENV)/.demo
 
 test-full: $(VENV)/.test $(VENV)/.demo
 	$(BIN)/python -m pytest -m "slow or not slow" $(PYTEST_ARGS)
+
+# Every fault, 20 times: about an hour on two cores. FAULTS_ARGS='--runs 1' is a first look; '--help' tells the rest.
+faults: $(VENV)/.test
+	$(BIN)/python -m tests.faults.campaign $(FAULTS_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -44,7 +49,7 @@ test-arm:
 	sh scripts/arm-tests.sh $(PYTEST_ARGS)
 
 clean:
-	rm -rf $(VENV) .venvs build dist *.egg-info demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venvs build dist *.egg-info demo-output faults-output .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/.installed: setup.py pyproject.toml
 	sh scripts/system-packages.sh

@@ -14,9 +14,8 @@ import psutil
 from ProcessedPiRecorder.cameras import Stamp
 from tests.faults.outcome import Outcome
 from tests.faults.registry import Expect, fault
-from tests.faults.trial import SHORT, Trial, seconds
+from tests.faults.trial import PACED, SHORT, Trial, seconds
 
-PACED: Dict[str, Any] = {'pace': True, 'frames': None, 'buffers': 2000}
 GAP = Expect('', 'no')
 
 
@@ -87,7 +86,7 @@ def stalls_for_good(folder: Path, rng: random.Random) -> Outcome:
 @fault('camera hangs and cannot be stopped', group='camera', expects=Expect('CameraStalledError', 'no'))
 def hangs(folder: Path, rng: random.Random) -> Outcome:
     """Firmware that never comes back: nothing wakes it."""
-    return record(folder, rng, {}, change=HangAt(rng.randrange(5, 30)), framerate=100, camera_timeout=0.5)
+    return record(folder, rng, PACED, change=HangAt(rng.randrange(5, 30)), framerate=100, camera_timeout=0.5)
 
 
 class HangAt:

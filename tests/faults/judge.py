@@ -252,10 +252,7 @@ def judge_repair(path: Path, truth: Truth, missing: int, court: Judge) -> Tuple[
 
 def verification(path: Path) -> List[str]:
     """What `ppr verify` finds."""
-    try:
-        from ProcessedPiRecorder.recordings.verification import verify
-    except ImportError:
-        return []
+    from ProcessedPiRecorder.recordings.verification import verify
     try:
         verified = verify(path)
     except Exception as error:

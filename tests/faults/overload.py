@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Callable, Dict
 
 from ProcessedPiRecorder.recordings.encoder import PageEncoder
-from tests.faults.cameras import PACED, process_of
+from tests.faults.cameras import process_of
 from tests.faults.outcome import CannotBeMade, Outcome
 from tests.faults.registry import Expect, fault
-from tests.faults.trial import SHORT, Trial, seconds
+from tests.faults.trial import PACED, SHORT, Trial, seconds
 
 NO_LIMIT: Dict[str, Any] = {'start_method': None}       # what is patched here is inherited by forks only
 

@@ -18,6 +18,8 @@ from tests.faults.judge import Truth, judge
 from tests.faults.outcome import Outcome
 from tests.faults.witness import WitnessCamera, delivered, synced
 
+#: A camera like hardware: its own pace, no end; many buffers forgive the machine that runs this.
+PACED: Dict[str, Any] = {'pace': True, 'frames': None, 'buffers': 2000}
 SIZES = ((96, 64), (128, 96), (160, 120), (240, 160))
 LIMIT_S = 45.0
 
@@ -75,8 +77,9 @@ class Trial:
                                                     **self.settings)
                 self.recorder.recordVid()
                 act(self.recorder)
-                if self.recorder.wait(LIMIT_S) is None:
-                    self.hung = self.recorder.recording
+                self.hung = self.recorder.wait(LIMIT_S) is None and self.recorder.recording
+                if not self.hung:
+                    self.recorder.close()
             except RecorderError as error:
                 self.error = error
             if self.recorder is not None:
@@ -98,7 +101,7 @@ class Trial:
         outcome = judge(self.path, truth, self.report, self.error, **options)
         outcome.hung = self.hung
         shown = {name: value for name, value in self.settings.items() if name != 'callback' and value is not None}
-        error = f'{self.error}'.replace('\n', ' ')[:200]
+        error = '' if self.error is None else f'{self.error}'.replace('\n', ' ')[:200]
         outcome.notes = ' · '.join(filter(None, (outcome.notes, error, f'{shown}', f'{self.controls}')))
         self.recorder = None
         return outcome
