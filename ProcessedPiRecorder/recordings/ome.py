@@ -144,7 +144,7 @@ def parse_annotations(xml: bytes) -> Optional[Dict[str, Any]]:
                                    'never does; open the file with a general TIFF reader')
     try:
         root = ElementTree.fromstring(xml)
-    except (ElementTree.ParseError, ValueError) as error:
+    except (ElementTree.ParseError, ValueError, LookupError) as error:      # LookupError: of its encoding's name
         raise RecordingFormatError(f'the OME-XML is damaged ({error}); {OPEN_PAGES}') from None
     found: Dict[str, Any] = {}
     for annotation in root.iter(f'{{{SCHEMA}}}CommentAnnotation'):
