@@ -47,7 +47,7 @@ import numpy as np
 
 from ..errors import RecordingFileError, RecordingFormatError
 
-__all__ = ['ResultsFile', 'read_results', 'results_path']
+__all__ = ['ResultsFile', 'read_results', 'results_path', 'whole_lines']
 
 BUFFER_BYTES = 64_000
 BUFFER_SECONDS = 0.5          # how old a buffered result may become before the next one takes it to the file
@@ -164,7 +164,7 @@ class ResultsFile:
     def _open(self) -> int:
         if self._append:
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
-            self._size = _whole_lines(fd)
+            self._size = whole_lines(fd)
             os.ftruncate(fd, self._size)
             return fd
         new = os.O_TRUNC if self._overwrite else os.O_EXCL
@@ -194,7 +194,7 @@ class ResultsFile:
         raise RecordingFileError(f'cannot write results to {self.path}: {error.strerror or error}; {advice}') from error
 
 
-def _whole_lines(fd: int) -> int:
+def whole_lines(fd: int) -> int:
     """The length of a file up to its last line's end."""
     end = os.fstat(fd).st_size
     while end:
