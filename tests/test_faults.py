@@ -5,6 +5,7 @@ The whole is `make faults` (docs/testing.md). Here every fault is made once, in 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import mmap
 import os
@@ -200,11 +201,15 @@ def test_a_leak_is_found(tmp_path: Path, what: str) -> None:
     assert result['outcome']['leaked'] >= 1 and any('left behind' in text for text in result['wrong'])
 
 
-def test_a_run_that_hangs_is_ended_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stuck = a_fault(lambda folder, rng: healthy(), limit_s=0.5)
-    monkeypatch.setattr(campaign, 'command', lambda *arguments: ['sh', '-c', 'sleep 60 & sleep 60'])
-    result = campaign.run_one(stuck, SEED, 0, tmp_path)
-    assert result.outcome.hung and result.wrong and result.seconds < 20
+def test_a_run_that_hangs_is_ended_and_counted(tmp_path: Path) -> None:
+    nursery = campaign.Nursery(short=True)
+    try:
+        stuck = dataclasses.replace(FAULTS['stall, and it goes on'], limit_s=0.3)      # needs more than two seconds
+        result = campaign.run_one(nursery, stuck, SEED, 0, tmp_path)
+        assert result.outcome.hung and result.wrong == ['hung: it was ended after 0 s']
+        assert not campaign.run_one(nursery, FAULTS['camera gap'], SEED, 0, tmp_path).wrong
+    finally:
+        nursery.close()
 
 
 def test_a_fault_that_breaks_or_cannot_be_made_is_told_apart(tmp_path: Path) -> None:

@@ -298,7 +298,8 @@ class Spoiling:
                 self.path.chmod(0)
 
 
-@fault('results file cannot be made', group='results', expects=Expect(('RecordingFileError', ''), ('yes', 'no', '-')))
+@fault('results file cannot be made', group='results', expects=Expect(('RecordingFileError', 'CallbackError', ''),
+                                                                      ('yes', 'no', '-')))
 def no_results_file(folder: Path, rng: random.Random) -> Outcome:
     """A folder appears in its place, after the start has looked and before the first result."""
     def block(recorder: Any) -> None:

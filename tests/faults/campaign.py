@@ -10,9 +10,11 @@ Exits with 1 when anything was wrong. A run that was keeps its folder.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
+import select
 import shutil
 import signal
 import statistics
@@ -22,6 +24,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
 import psutil
@@ -56,35 +59,59 @@ class Result:
                 'skipped': self.skipped, **self.outcome.as_dict()}
 
 
-def run_one(fault: Fault, seed: int, run: int, output: Path, short: bool = False) -> Result:
+class Nursery:
+    """A process that forks one process for each run. Used by one thread at a time."""
+
+    def __init__(self, short: bool = False) -> None:
+        environment = {**os.environ, 'PYTHONPATH': str(ROOT), **({'PPR_FAULTS_SHORT': '1'} if short else {})}
+        self._process = subprocess.Popen([sys.executable, '-m', 'tests.faults.one_run'], cwd=ROOT, env=environment,
+                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+
+    def run(self, fault: Fault, seed: int, run: int, folder: Path) -> Tuple[int, bool]:
+        """The run's process and session, and whether it hung and was ended. Blocks until it has ended."""
+        order = json.dumps([fault.name, seed, run, str(folder)]) + '\n'
+        self._process.stdin.write(order.encode())          # type: ignore[union-attr]
+        pid = int(self._line(None))
+        try:
+            self._line(fault.limit_s)
+        except TimeoutError:
+            end_with_children(pid)
+            self._line(None)
+            return pid, True
+        return pid, False
+
+    def _line(self, timeout: Optional[float]) -> bytes:
+        pipe = self._process.stdout
+        assert pipe is not None
+        if not select.select([pipe], [], [], timeout)[0]:
+            raise TimeoutError
+        line = pipe.readline()
+        if not line:
+            raise RuntimeError('the process that starts the runs has ended; its reason is above')
+        return line
+
+    def close(self) -> None:
+        """End it. Harmless twice."""
+        self._process.stdin.close()                        # type: ignore[union-attr]
+        self._process.wait()
+        self._process.stdout.close()                       # type: ignore[union-attr]
+
+
+def run_one(nursery: Nursery, fault: Fault, seed: int, run: int, output: Path) -> Result:
     """One fault, once, in a process of its own that is ended when it takes too long. Blocks."""
     folder = output / slug(fault.name) / f'seed-{seed}-run-{run}'
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    environment = {**os.environ, 'PYTHONPATH': str(ROOT), **({'PPR_FAULTS_SHORT': '1'} if short else {})}
     begun = time.monotonic()
-    with open(folder / 'output.txt', 'w') as output_file:
-        process = subprocess.Popen(command(fault, seed, run, folder), cwd=ROOT, env=environment,
-                                   stdin=subprocess.DEVNULL, stdout=output_file, stderr=subprocess.STDOUT,
-                                   start_new_session=True)
-        hung = False
-        try:
-            process.wait(fault.limit_s)
-        except subprocess.TimeoutExpired:
-            hung = True
-            end_with_children(process)
+    pid, hung = nursery.run(fault, seed, run, folder)
     result = _result(fault, run, time.monotonic() - begun, folder, hung)
-    strays = end_session(process.pid)
-    if strays:
+    strays = end_session(pid)
+    if strays and not hung:
         result.outcome.orphans += strays
         result.wrong.append(f'{strays} processes were left behind by the run as a whole')
     if not result.wrong:
         shutil.rmtree(folder, ignore_errors=True)
     return result
-
-
-def command(fault: Fault, seed: int, run: int, folder: Path) -> List[str]:
-    return [sys.executable, '-m', 'tests.faults.one_run', fault.name, str(seed), str(run), str(folder)]
 
 
 def _result(fault: Fault, run: int, seconds: float, folder: Path, hung: bool) -> Result:
@@ -105,14 +132,11 @@ def _result(fault: Fault, run: int, seconds: float, folder: Path, hung: bool) ->
     return result
 
 
-def end_with_children(process: 'subprocess.Popen[bytes]') -> None:
+def end_with_children(pid: int) -> None:
     """SIGKILL to a run and all below it."""
-    family = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    process.wait()
-    for child in family:
+    for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
         try:
-            child.kill()
+            process.kill()
         except psutil.NoSuchProcess:
             pass
 
@@ -134,17 +158,28 @@ def run_all(faults: Sequence[Fault], runs: Iterable[int], seed: int, output: Pat
             short: bool = False, tell: Any = lambda result: None) -> List[Result]:
     """Every fault × runs, ``jobs`` at once; ``tell(result)`` as they come."""
     adopt_orphans()
+    nurseries: SimpleQueue[Nursery] = SimpleQueue()
+
+    def task(fault: Fault, run: int) -> Result:
+        nursery = nurseries.get()
+        try:
+            return run_one(nursery, fault, seed, run, output)
+        finally:
+            nurseries.put(nursery)
+
     results = []
-    with ThreadPoolExecutor(jobs) as pool:
-        waiting = [pool.submit(run_one, fault, seed, run, output, short) for run in runs for fault in faults]
+    with contextlib.ExitStack() as stack:
+        for _ in range(jobs):
+            nurseries.put(stack.enter_context(contextlib.closing(Nursery(short))))
+        pool = stack.enter_context(ThreadPoolExecutor(jobs))
+        waiting = [pool.submit(task, fault, run) for run in runs for fault in faults]
         try:
             for done in as_completed(waiting):
                 results.append(done.result())
                 tell(results[-1])
-        except BaseException:
-            for task in waiting:
-                task.cancel()
-            raise
+        finally:
+            for left in waiting:
+                left.cancel()
     return results
 
 

@@ -1,6 +1,9 @@
-"""One fault, once, in a process of its own: `python -m tests.faults.one_run NAME SEED RUN FOLDER`.
+"""One fault, once, in a process of its own.
 
-The fault has the empty folder FOLDER/data to itself. What became of it is written to FOLDER/outcome.json.
+`python -m tests.faults.one_run` reads lines with a JSON list [name, seed, run, folder], forks a process for each, says
+its number, and then, when it has ended, 'ended'. So the imports are made once.
+
+The fault has the empty folder ``folder/data`` to itself. What became of it is written to ``folder/outcome.json``.
 """
 
 from __future__ import annotations
@@ -54,19 +57,46 @@ def make(fault: Fault, seed: int, run: int, folder: Path) -> Dict[str, Any]:
     return {'outcome': outcome.as_dict(), 'wrong': wrong(fault, outcome)}
 
 
-def main() -> None:
-    name, seed, run, place = sys.argv[1:]
-    folder = Path(place)
-    load()
+def run_here(name: str, seed: int, run: int, folder: Path) -> None:
+    """Make a fault in this process, and write down what became of it."""
     fault = FAULTS[name]
-    faulthandler.dump_traceback_later(fault.limit_s * 0.9, file=open(folder / 'stacks.txt', 'w'))
-    try:
-        result = make(fault, int(seed), int(run), folder)
-    except BaseException:
-        result = {'broken': traceback.format_exc()}
-    faulthandler.cancel_dump_traceback_later()
+    with open(folder / 'stacks.txt', 'w') as stacks:
+        faulthandler.dump_traceback_later(fault.limit_s * 0.9, file=stacks)
+        try:
+            result = make(fault, seed, run, folder)
+        except BaseException:
+            result = {'broken': traceback.format_exc()}
+        faulthandler.cancel_dump_traceback_later()
     (folder / 'outcome.part').write_text(json.dumps(result))
     os.replace(folder / 'outcome.part', folder / 'outcome.json')
+
+
+def script(name: str, seed: int, run: int, folder: Path) -> None:
+    """The life of a forked process: a session, a folder and an output of its own."""
+    try:
+        os.setsid()
+        for number, path, mode in ((0, os.devnull, os.O_RDONLY), (1, folder / 'output.txt', os.O_WRONLY | os.O_CREAT)):
+            fd = os.open(path, mode, 0o666)
+            os.dup2(fd, number)
+            os.close(fd)
+        os.dup2(1, 2)
+        run_here(name, seed, run, folder)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(0)
+
+
+def main() -> None:
+    load()
+    for line in sys.stdin:
+        name, seed, run, folder = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            script(name, seed, run, Path(folder))
+        print(pid, flush=True)
+        os.waitpid(pid, 0)
+        print('ended', flush=True)
 
 
 if __name__ == '__main__':
