@@ -47,9 +47,9 @@ def repair(path: Union[str, Path], *, out: Union[None, str, Path] = None, in_pla
 def finish_cut_off(path: Union[str, Path], *, describe: Describe, progress: Optional[Progress] = None) -> RepairResult:
     """Finish the files of a recording whose writer has died, where they stand. Blocks.
 
-    describe: gets the Tally of all pages and the files' names; returns the last file's annotations ('report',
-    'settings', 'metadata', 'camera', …). When it raises, the recording is finished with a report that says 'cut off',
-    and the exception is raised then. Otherwise as ``repair``.
+    describe: gets the Tally of all pages (file_bytes: of the files, without the last one's end) and the files' names;
+    returns the last file's annotations ('report', 'settings', 'metadata', 'camera', …). When it raises, the recording
+    is finished with a report that says 'cut off', and the exception is raised then. Otherwise as ``repair``.
     """
     path = Path(path)
     with Recording(path, progress) as recording:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
@@ -15,17 +16,21 @@ from ..stored_report import report_of
 from ..tally import Tally
 from .scan import SEAL_SIZE
 
-__all__ = ['Account', 'Known', 'count_lines', 'rewritten', 'stored_report', 'utc_text']
+__all__ = ['Account', 'Known', 'count_results', 'rewritten', 'stored_report', 'utc_text']
 
 DAMAGED = 'damaged'
 SHOWN_GAPS = 20
+MAX_LINE = 1 << 20
+
+_RESULT = re.compile(rb'\{"index": ?(\d{1,18}),')
 
 
 class Known(NamedTuple):
     """What is known of a recording beside its pages.
 
     report: the one that it was finished with, if that survived. finished: whether it had come to its end.
-    missing_at_end: pages behind the last whole one that are known by number. results: lines of its results file.
+    missing_at_end: pages behind the last whole one that are known by number. results: lines of its results file;
+    results_behind: frames behind the last page that a line speaks of.
     """
 
     about: Mapping[str, Any]
@@ -33,6 +38,7 @@ class Known(NamedTuple):
     finished: bool
     missing_at_end: int
     results: int
+    results_behind: int
 
 
 class Account:
@@ -111,9 +117,13 @@ class Account:
         lost = tally.lost + sum(loss.count for loss in after)
         base = known.report or Report('unknown', stopped='' if known.finished else 'cut off')
         touched = bool(self.destroyed or known.missing_at_end or not known.finished)
+        captured = tally.captured + max(0, known.results_behind - known.missing_at_end)
         verdict, reasons = self._verdict(known, base, lost, unexplained)
+        if captured > tally.captured:
+            reasons.append(f'{captured - tally.captured} captured frames are not in the file: the callback had put '
+                           'results for them')
         report = replace(
-            base, complete=verdict, reasons=reasons, sensor=tally.captured + lost, captured=tally.captured,
+            base, complete=verdict, reasons=reasons, sensor=captured + lost, captured=captured,
             written=tally.captured, processed=tally.processed, returned=tally.by_status['returned'],
             bypassed=tally.by_status['by-passed'], failed=tally.by_status['failed'], lost=lost, losses=losses,
             effort=dict(tally.effort), effort_under_pressure=tally.pressure.pages,
@@ -246,10 +256,16 @@ def utc_text(time_ns: int) -> str:
     return f'{moment:%Y-%m-%dT%H:%M:%S}.{rest // 10**6:03d}Z'
 
 
-def count_lines(path: Path) -> int:
-    """Whole lines of a file; 0 without one."""
+def count_results(path: Path, last_index: int) -> Tuple[int, int]:
+    """Whole lines of a results file, and how many frames behind ``last_index`` they speak of; zeros without one."""
+    lines, behind = 0, set()
     try:
         with open(path, 'rb') as file:
-            return sum(block.count(b'\n') for block in iter(lambda: file.read(1 << 20), b''))
+            for line in iter(lambda: file.readline(MAX_LINE), b''):
+                lines += line.endswith(b'\n')
+                match = _RESULT.match(line)
+                if match and int(match.group(1)) > last_index:
+                    behind.add(int(match.group(1)))
     except FileNotFoundError:
-        return 0
+        pass
+    return lines, len(behind)

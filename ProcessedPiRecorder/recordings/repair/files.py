@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Optional
 from ...errors import RecordingFileError, RecordingFormatError
 from ..bigtiff import file_error, lock_file
 from ..part import part_path, parts_on_disk
-from .account import Known, count_lines, stored_report
+from .account import Known, count_results, stored_report
 from .haystack import Progress
 from .remains import PRECIOUS
 from .scan import PAGE_BEGINS
@@ -134,8 +134,9 @@ class Recording:
         # A finished file's first IFD stands behind all pages, and its last page has no link.
         ended = last.first_ifd > last.end and bool(last.rows['has_ifd'][-1]) and last.rows['next'][-1] == 0
         told_last = not isinstance(facts, dict) or bool(facts.get('last'))
+        lines, behind = count_results(results, int(last.rows['index'][-1]))
         return Known(self.about, report, report is not None or (ended and told_last),
-                     last.known - int(last.rows['page'][-1]) - 1, count_lines(results))
+                     last.known - int(last.rows['page'][-1]) - 1, lines, behind)
 
     def in_order(self) -> bool:
         """Whether the files have the names and numbers that they should have."""

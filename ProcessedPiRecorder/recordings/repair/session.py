@@ -47,10 +47,10 @@ class Session:
         self._in_place = out is None
         self._first = out or recording.first
         self._files = [part_path(self._first, number) for number in range(len(recording.parts))]
-        shape = recording.parts[0].shape
-        assert shape is not None
         self._old_results = results_path(recording.first)
         self._known = recording.known(self._old_results)
+        shape = recording.parts[0].shape
+        assert shape is not None
         self._account = Account(shape.nbytes, self._known.report)
         self._failure: Optional[BaseException] = None
         self._closed_bytes = 0
@@ -226,6 +226,7 @@ class Session:
         own = {'report': report.as_dict(), **self._extras(), **self._known.about}
         if self._describe is None:
             return own
+        self._account.tally.file_bytes = file_bytes
         try:
             annotations = dict(self._describe(self._account.tally, files))
         except Exception as error:

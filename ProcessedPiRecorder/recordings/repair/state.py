@@ -41,7 +41,7 @@ class FileState:
         linked: pages that the chain reached.
         regular: all pages stand where they were written, none is missing among them; only what can be made anew
             (links, IFDs, index, description) may be damaged. Then: begin: where page 0 begins; end: where the last
-            page ends; blocks: where index blocks stand between the pages; reached: pages that page 0's own IFD leads to.
+            page ends; blocks: where index blocks stand between the pages; reached: how far page 0's own IFD leads.
         finished: it came to a clean end, and pages, index, description and every byte else are as they should be.
     """
 
