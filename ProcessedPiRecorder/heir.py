@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import replace
-from pathlib import Path
 from typing import Any, List, Optional, Tuple
 
-from .errors import RecorderError
 from .outcome import Run
 from .pipeline.finisher import FinisherOrders, finisher_main
 from .pipeline.plan import FINISH_TIMEOUT_S, FLUSH_TIMEOUT_S, STOP_GRACE_S, slowest_call_s
 from .pipeline.processes import start_child
 from .pipeline.ring import Ring, Stat
-from .recordings.part import part_path
-from .recordings.reader import RecordingFile
+from .recordings.salvage import finished_report
 from .report import Report
 
 __all__ = ['forking', 'take_over']
@@ -83,7 +79,7 @@ class _Inheritance:
             return None
         if path is None or run.file is None or not run.file.is_at(path):
             return None
-        return stored_report(path) or self._finish(run.ring)
+        return finished_report(path) or self._finish(run.ring)
 
     def _finish(self, ring: Ring) -> Optional[Report]:
         """The writer was killed as well: have its file finished."""
@@ -121,20 +117,3 @@ class _Inheritance:
             message = channel.receive()
             if message is None or message[0] in ('finished', 'unfinished'):
                 return None if message is None else (message[0], message[1])
-
-
-def stored_report(path: Path) -> Optional[Report]:
-    """The report that a finished recording holds in its last file; None where it is not finished."""
-    number = 0
-    while True:
-        try:
-            with RecordingFile(part_path(path, number)) as recording:
-                stored, last = recording.annotations.get('report'), recording.annotations.get('file', {}).get('last')
-        except RecorderError:
-            return None
-        if last:
-            report = Report.from_dict(stored) if isinstance(stored, dict) else None
-            return report and replace(report, files=[str(path.parent / name) for name in report.files])
-        if last is None:
-            return None
-        number += 1

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from typing import Any, Dict, List, Optional
 
-__all__ = ['TICK_NS', 'Anchors', 'OriginatingTime', 'clock_offset_ns', 'take_anchor']
+__all__ = ['TICK_NS', 'Anchors', 'OriginatingTime', 'clock_offset_ns', 'clock_steps', 'take_anchor']
 
 #: The least step between two originating times: one .NET tick, so that other systems can tell them apart too.
 TICK_NS = 100
@@ -102,3 +102,10 @@ class Anchors:
     def as_dict(self) -> Dict[str, Any]:
         """For the report."""
         return {'anchors': self.taken, 'steps': self.steps}
+
+
+def clock_steps(steps: List[Dict[str, int]]) -> str:
+    """A warning about the steps of an :class:`Anchors`."""
+    shown = ', '.join(f'{step["step_ns"] / 1e9:+,.3f} s' for step in steps[:5]) + (', …' if len(steps) > 5 else '')
+    return (f"the system's clock was set while this was recorded ({shown}). The frames' times run on by the clock as "
+            'it stood at the start; compare them with other recordings of this machine by report.clock')

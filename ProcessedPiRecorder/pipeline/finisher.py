@@ -7,15 +7,18 @@ lay in the ring.
 
 from __future__ import annotations
 
-import dataclasses
 import os
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 import numpy as np
 
 from ..cameras.base import Granted
-from ..errors import RecordingFileError
+from ..errors import RecordingFileError, RecordingFormatError
+from ..recordings.repair import finish_cut_off
+from ..recordings.salvage import finished_report
 from ..recordings.tally import Tally
 from ..report import Loss, Report
 from ..settings import Settings
@@ -85,7 +88,7 @@ class _Account:
         """The annotations of the last file."""
         self.report = self._report(tally, files)
         return {'report': self.report.as_dict(), 'settings': self._settings.as_dict(),
-                'metadata': dict(self._settings.metadata), 'camera': dataclasses.asdict(self._orders.granted)}
+                'metadata': dict(self._settings.metadata), 'camera': asdict(self._orders.granted)}
 
     def empty(self) -> Report:
         """Nothing was written at all."""
@@ -96,22 +99,22 @@ class _Account:
         pages = tally.captured
         # The reader counts a frame after it has passed it on: killed in between, it is one behind.
         captured = max(int(stats[Stat.CAPTURED]), pages)
-        sensor = captured + max(int(stats[Stat.LOST]), tally.lost)
-        losses = [*self._explained(tally.losses), *self._behind_last_page(tally, sensor)]
+        losses = [*self._explained(tally.losses), *self._behind_last_page(tally)]
+        lost = sum(loss.count for loss in losses)
         granted = orders.granted
         frame_s = 1 / granted.framerate if granted.framerate else 0.0
         span_ns = (tally.last_ns or 0) - (tally.first_ns or 0)
         return Report(
-            complete='no', reasons=self._reasons(captured, pages, sensor), sensor=sensor, captured=captured,
+            complete='no', reasons=self._reasons(captured, pages, lost), sensor=captured + lost, captured=captured,
             written=pages, processed=tally.processed, returned=tally.by_status['returned'],
             bypassed=tally.by_status['by-passed'], failed=tally.by_status['failed'],
-            lost=sum(loss.count for loss in losses), losses=losses, loss_detection=granted.loss_detection,
+            lost=lost, losses=losses, loss_detection=granted.loss_detection,
             callback_errors=tally.by_status['failed'], callback_restarts=orders.callback_restarts,
             rate_hz=round((pages - 1) / (span_ns / 1e9), 4) if span_ns > 0 else None,
             slowest_interval_ms=round(tally.slowest_ns / 1e6, 3) if tally.slowest_ns else None,
             ring_frames=orders.layout.slots, ring_high_water=int(stats[Stat.HIGH_WATER]), effort=dict(tally.effort),
             effort_under_pressure=tally.pressure.pages, pressure_changes=list(tally.pressure.changes),
-            raw_bytes=tally.raw_bytes, file_bytes=sum(os.path.getsize(path) for path in files),
+            raw_bytes=tally.raw_bytes, file_bytes=tally.file_bytes,
             compression_ratio=round(tally.raw_bytes / tally.strip_bytes, 3) if tally.strip_bytes else None,
             marks=list(tally.marks), results=int(stats[Stat.RESULTS]), stopped=str(end.get('stopped', '')),
             started=utc_text(tally.first_ns) if tally.first_ns is not None else '',
@@ -124,20 +127,19 @@ class _Account:
 
     def _explained(self, losses: List[Loss]) -> List[Loss]:
         details = self._orders.end.get('loss_details', {})
-        return [dataclasses.replace(loss, detail=details.get(loss.index, loss.detail)) for loss in losses]
+        return [replace(loss, detail=details.get(loss.index, loss.detail)) for loss in losses]
 
-    def _behind_last_page(self, tally: Tally, sensor: int) -> List[Loss]:
-        """The frames after the last page: some lay in the ring, some were lost before; which is which died too."""
-        accounted = tally.captured + tally.lost
-        if sensor == accounted:
+    def _behind_last_page(self, tally: Tally) -> List[Loss]:
+        """What the reader lost after the last page: it told the writer where, and that died with the writer."""
+        count = int(self._stats[Stat.LOST]) - tally.lost
+        if count <= 0:
             return []
-        return [Loss(accounted, sensor - accounted, tally.last_ns, 'process died',
-                     'captured or lost after the last page that the writer had written')]
+        return [Loss(tally.captured + tally.lost, count, tally.last_ns, 'process died',
+                     'somewhere after the last page; where and why, the writer knew')]
 
-    def _reasons(self, captured: int, pages: int, sensor: int) -> List[str]:
+    def _reasons(self, captured: int, pages: int, lost: int) -> List[str]:
         reasons = [self._orders.errors[0]]
-        if sensor > captured:
-            lost = sensor - captured
+        if lost:
             reasons.append(f'{lost} frame{"s" if lost != 1 else ""} lost')
         if captured > pages:
             reasons.append(f'{captured - pages} captured frames are not in the file')
@@ -158,10 +160,20 @@ def _finish(plan: Plan, orders: FinisherOrders, stats: np.ndarray) -> Report:
         return account.empty()
     if not orders.file.is_at(path):
         raise RecordingFileError(f'{path} was removed or replaced by another program')
-    from ..recordings.repair import finish_cut_off
-    finish_cut_off(path, describe=account.describe)
+    told = finished_report(path)
+    if told is not None:
+        return told                        # it died when it had done everything
+    try:
+        finish_cut_off(path, describe=account.describe, progress=partial(_show, stats))
+    except RecordingFormatError:           # there is not one whole page in it
+        orders.file.remove(path)
+        return account.empty()
     assert account.report is not None
-    return account.report
+    return replace(account.report, files=[str(path.parent / name) for name in account.report.files])
+
+
+def _show(stats: np.ndarray, done: int, total: int) -> None:
+    stats[Stat.FINISHED_BYTES] = done
 
 
 def finisher_main(channel: Channel, plan: Plan, arguments: Any) -> int:

@@ -15,6 +15,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 from ..errors import RecorderError, SettingsError
 from ..report import DISK_NEARLY_FULL
 from .channel import Channel, RemoteError
+from .clocks import clock_steps
 from .crew import Crew
 from .deaths import death_of, death_while_starting, with_advice, with_result
 from .finisher import FinisherOrders, OwnFile
@@ -276,6 +277,9 @@ class Keeper:
         self._reader_end = end
         if end.get('error') is not None:
             self._errors.append(end['error'])
+        steps = end.get('clock', {}).get('steps')
+        if steps:
+            self._warn('RecorderWarning', clock_steps(steps))
         self._crew.tell('writer', 'reader_end', end)
         self._parent.send('source_ended', end.get('stopped'))
         self._loop.cancel('callback')

@@ -23,7 +23,8 @@ class Tally:
         unexplained: frames that are missing in the numbering and of which no page tells.
         by_status: pages by status; processed: of the raw and returned ones, those that the callback saw.
         effort: pages by effort; pressure: see PressureLog.
-        raw_bytes, strip_bytes: before and after compression.
+        raw_bytes, strip_bytes: before and after compression. file_bytes: of the files up to the end of the last page,
+        where whoever counts the pages knows it; else 0.
         marks: {label, time_ns} in their order. first_ns, last_ns: originating times. slowest_ns: longest interval.
     """
 
@@ -39,6 +40,7 @@ class Tally:
         self.pressure = PressureLog()
         self.raw_bytes = 0
         self.strip_bytes = 0
+        self.file_bytes = 0
         self.marks: List[Dict[str, Any]] = []
         self.first_ns: Optional[int] = None
         self.last_ns: Optional[int] = None
