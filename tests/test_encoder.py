@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from typing import Tuple
+from typing import Optional, Tuple
 
 import numpy as np
 import pytest
@@ -12,8 +12,9 @@ import pytest
 from ProcessedPiRecorder.errors import RecordingFormatError
 from ProcessedPiRecorder.recordings import decoder, encoder
 from ProcessedPiRecorder.recordings.decoder import decode_strip
-from ProcessedPiRecorder.recordings.effort import EffortChooser, Trial, best_trial, next_pressure
+from ProcessedPiRecorder.recordings.effort import Choice, EffortChooser, Load, best_trial, next_pressure
 from ProcessedPiRecorder.recordings.encoder import EFFORTS, PageEncoder, ladder
+from ProcessedPiRecorder.recordings.sampling import Trial
 
 SIZES = [(1, 1), (3, 5), (1283, 7), (7, 1283), (48, 64)]
 
@@ -146,72 +147,170 @@ def test_pressure_rises_at_once_and_falls_late() -> None:
     assert course == [0, 1, 2, 2, 1, 1, 1, 0, 2, 1, 0]
 
 
-def chooser_for(level: int, image: np.ndarray, fill: float = 0.0, waits: bool = True) -> EffortChooser:
-    channels = 1 if image.ndim == 2 else 3
-    return EffortChooser(level, image.shape[0], image.shape[1], channels, 2, lambda: fill, waits)
+class Bench:
+    """A chooser between a ring and a camera that the test plays. Nothing here depends on how fast the machine is."""
+
+    def __init__(self, level: int, image: np.ndarray, *, waits: bool = False, framerate: float = 1.0,
+                 threads: int = 2) -> None:
+        self.load = Load()
+        self.image = image
+        channels = 1 if image.ndim == 2 else 3
+        self.chooser = EffortChooser(level, image.shape[0], image.shape[1], channels, threads, lambda: self.load, waits,
+                                     framerate)
+
+    def choose(self, image: Optional[np.ndarray] = None) -> Choice:
+        return self.chooser.choose(self.image if image is None else image)
+
+    def sampled(self) -> 'Bench':
+        """After the pages that a whole round of samples takes."""
+        self.choose()
+        while self.chooser.sample():
+            pass
+        return self
+
+
+def unhurried(level: int, image: np.ndarray) -> str:
+    """The choice for a source that waits."""
+    return Bench(level, image, waits=True).choose().effort
 
 
 def test_noise_gets_huffman_and_a_drawing_a_match_finder() -> None:
-    image = noise(480, 640, 3)
-    assert chooser_for(6, image).choose(image, 0.0).effort in ('huffman', 'rle')
-    image = flat(480, 640, 3)
-    assert chooser_for(6, image).choose(image, 0.0).effort not in ('stored', 'huffman')
-    assert chooser_for(1, image).choose(image, 0.0).effort == 'rle'
+    assert unhurried(6, noise(480, 640, 3)) in ('huffman', 'rle')
+    assert unhurried(6, flat(480, 640, 3)) not in ('stored', 'huffman')
+    assert unhurried(1, flat(480, 640, 3)) == 'rle'
 
 
 def test_what_cannot_be_compressed_is_stored() -> None:
-    image = np.random.default_rng(1).integers(0, 256, (480, 640, 3), np.uint8)
-    assert chooser_for(9, image).choose(image, 0.0).effort == 'stored'
+    assert unhurried(9, np.random.default_rng(1).integers(0, 256, (480, 640, 3), np.uint8)) == 'stored'
 
 
 def test_level_0_is_no_compression_for_every_page() -> None:
-    image = noise(8, 8, 1)
-    assert {chooser_for(0, image, fill=1.0).choose(image, 1.0).effort for _ in range(100)} == {'none'}
+    bench = Bench(0, noise(8, 8, 1))
+    bench.load = Load(1.0, 0, 1.0)
+    assert {bench.choose() for _ in range(100)} == {('none', 0)}
 
 
 def test_pressure_counts_only_when_encoding_is_what_falls_behind() -> None:
-    image = noise(240, 320, 1)
-    full = chooser_for(6, image, fill=0.9, waits=False)
-    assert full.choose(image, 0.9) == ('stored', 2)
-    assert full.choose(image, 0.0).effort != 'none'            # falls by a step ...
-    assert full.choose(image, 0.0).effort in ('huffman', 'rle')    # ... and another
-    assert chooser_for(6, image, fill=0.9, waits=True).choose(image, 0.9).effort in ('huffman', 'rle')
+    bench = Bench(6, noise(240, 320, 1)).sampled()
+    bench.load = Load(0.9, 100, 0.9)
+    assert bench.choose() == ('stored', 2)
+    bench.load = Load(0.9, 0, 0.1)                      # the disk is slow: larger pages would not help
+    bench.choose()                                      # falls by a step ...
+    assert bench.choose().effort in ('huffman', 'rle')      # ... and another
+    patient = Bench(6, noise(240, 320, 1), waits=True)
+    patient.load = Load(0.9, 0, 0.9)
+    assert patient.choose().effort in ('huffman', 'rle')
 
 
 def test_half_full_takes_the_fastest_that_compresses() -> None:
-    image = noise(480, 640, 3)
-    assert chooser_for(9, image, fill=0.6, waits=False).choose(image, 0.9).effort in ('huffman', 'rle')
+    bench = Bench(9, noise(480, 640, 3)).sampled()
+    bench.load = Load(0.6, 100, 0.9)
+    assert bench.choose().effort in ('huffman', 'rle')
 
 
 def test_frames_that_come_too_fast_are_stored() -> None:
-    image = noise(480, 640, 3)
-    chooser = chooser_for(9, image, waits=False)
-    for _ in range(20):
-        chooser.arrived()                               # microseconds apart
-    assert chooser.choose(image, 0.0).effort == 'stored'
+    bench = Bench(9, noise(480, 640, 3)).sampled()
+    for number in range(20):
+        bench.chooser.arrived(number, number * 1000)     # microseconds apart
+    assert bench.choose() == ('stored', 0)               # not for pressure: it could never be afforded
+
+
+def test_lost_frames_do_not_look_like_a_slower_camera() -> None:
+    bench = Bench(9, noise(480, 640, 3)).sampled()
+    for number in range(0, 1_000_000, 50_000):           # of 50,000 frames, a microsecond apart, one got through
+        bench.chooser.arrived(number, number * 1000)
+    assert bench.choose().effort == 'stored'
+
+
+def test_frames_that_were_held_up_do_not_look_like_a_faster_camera() -> None:
+    bench = Bench(6, noise(480, 640, 3)).sampled()
+    for number in range(100):
+        bench.chooser.arrived(number, number * 10**9)    # all at once, a second apart on the camera's clock
+    assert bench.choose().effort in ('huffman', 'rle')
+
+
+def test_the_first_page_does_not_wait_for_a_sample() -> None:
+    bench = Bench(9, flat(480, 640, 3))
+    assert bench.choose() == ('huffman', 0)
+    steps = 0
+    while bench.chooser.sample():
+        steps += 1
+    assert steps == 7                                    # stored, huffman, rle, deflate-2, -4, -6, -9
+    assert bench.choose().effort not in ('stored', 'huffman')
+
+
+def test_no_samples_are_taken_under_pressure() -> None:
+    bench = Bench(6, flat(480, 640, 3))
+    bench.load = Load(0.9, 2, 0.9)
+    bench.choose()
+    assert not bench.chooser.sample()
+    assert bench.choose() == ('stored', 2)
+
+
+def test_an_effort_that_real_pages_take_too_long_for_is_left() -> None:
+    bench = Bench(6, noise(240, 320, 1)).sampled()
+    effort = bench.choose().effort
+    bench.chooser.spent(effort, 0.5, 0.01, 90.0)         # once may be chance
+    assert bench.choose().effort == effort
+    for _ in range(2):
+        bench.chooser.spent(effort, 0.5, 0.01, 90.0)
+    assert bench.choose().effort != effort
+
+
+def test_no_page_gets_an_effort_that_outlasts_the_free_slots() -> None:
+    bench = Bench(6, noise(240, 320, 1), threads=100).sampled()
+    for effort in ('huffman', 'rle', 'deflate-2', 'deflate-4', 'deflate-6'):
+        for _ in range(3):
+            bench.chooser.spent(effort, 0.5, 30.0, 30.0)     # a hundred threads can afford that each second
+    bench.load = Load(0.3, 100, 1.0)
+    assert bench.choose().effort in ('huffman', 'rle')
+    bench.load = Load(0.3, 3, 1.0)                           # three more frames in three seconds
+    assert bench.choose() == ('stored', 2)
+    bench.load = Load(0.3, 3, 0.4)                           # it is the disk that they wait for
+    assert bench.choose().effort in ('huffman', 'rle')
+
+
+def test_a_page_that_would_outlast_the_free_slots_is_given_up() -> None:
+    bench = Bench(6, noise(240, 320, 1), framerate=1e9)      # a camera whose frames come each nanosecond
+    bench.load = Load(0.9, 10, 0.9)
+    assert PageEncoder(240, 320, 1).encode(bench.image, 'huffman', bench.chooser.hurry('huffman')) == []
+    for load in (Load(0.9, 0, 0.4), Load(0.9, float('inf'), 0.9)):      # a slow disk; room without end
+        bench.load = load
+        assert PageEncoder(240, 320, 1).encode(bench.image, 'huffman', bench.chooser.hurry('huffman'))
+    patient = Bench(6, bench.image, framerate=1e9, waits=True)
+    patient.load = Load(0.9, 10, 0.9)
+    assert PageEncoder(240, 320, 1).encode(bench.image, 'huffman', patient.chooser.hurry('huffman'))
+
+
+def test_a_page_in_pieces_is_the_same_page() -> None:
+    for channels in (1, 3):
+        for size in SIZES:
+            for effort in ('huffman', 'deflate-6'):
+                image = noise(*size, channels)
+                strip = b''.join(PageEncoder(*size, channels).encode(image, effort, lambda done: not 0 < done < 1))
+                np.testing.assert_array_equal(decode_strip(strip, *size, channels, True, 'bgr'), image)
 
 
 def test_a_change_of_scene_is_noticed_before_the_next_sample_is_due() -> None:
     noisy, drawing = noise(240, 320, 1), flat(240, 320, 1)
-    chooser = chooser_for(6, noisy)
-    first = chooser.choose(noisy, 0.0).effort
-    chooser.spent(first, 0.45, 0.001, 0.001)
-    assert chooser.choose(drawing, 0.0).effort == first
-    chooser.spent(first, 0.12, 0.001, 0.001)
-    assert chooser.choose(drawing, 0.0).effort != first
+    bench = Bench(6, noisy, waits=True)
+    first = bench.choose().effort
+    bench.chooser.spent(first, 0.45, 0.001, 0.001)
+    assert bench.choose(drawing).effort == first
+    bench.chooser.spent(first, 0.12, 0.001, 0.001)
+    assert bench.choose(drawing).effort != first
 
 
 @pytest.mark.parametrize('size', SIZES)
 def test_sampling_works_at_any_size(size: Tuple[int, int]) -> None:
     image = noise(*size, 3)
-    assert chooser_for(9, image).choose(image, 0.0).effort in EFFORTS
+    assert unhurried(9, image) in EFFORTS
+    assert Bench(9, image).sampled().choose().effort in EFFORTS
 
 
 def test_choosing_costs_next_to_nothing_between_samples() -> None:
-    image = noise(64, 64, 1)
-    chooser = chooser_for(6, image)
-    chooser.choose(image, 0.0)
+    bench = Bench(6, noise(64, 64, 1)).sampled()
     started = time.thread_time()
     for _ in range(50):
-        chooser.choose(image, 0.0)
+        bench.choose()
     assert (time.thread_time() - started) / 50 < 0.001

@@ -18,6 +18,7 @@ from typing import Any, Deque, Dict, List, Mapping, NamedTuple, Optional, Sequen
 from ..cameras.base import Granted
 from ..errors import RecordingFileError
 from ..recordings.bigtiff import file_error
+from ..recordings.effort import Room
 from ..recordings.framelog import FrameLog
 from ..recordings.page import MOST_LOSSES, PageRecord
 from ..recordings.part import PartInfo
@@ -109,9 +110,9 @@ class Hub:
         space = make_space_watch(self._channel, self._plan, self._granted, self._ring, self._ledger, about)
         return PageSink(self._plan.tif_path, height=shape[0], width=shape[1], pixel_format=self._granted.pixel_format,
                         level=settings.tif_compression, overwrite=settings.overwrite,
-                        split_frames=settings.split_frames, fill=self._fill, waits=self._granted.waits,
-                        on_written=self._on_written, on_error=self._on_file_error,
-                        about=about, sync_interval_s=settings.sync_interval, space=space)
+                        split_frames=settings.split_frames, room=self._room, waits=self._granted.waits,
+                        framerate=self._granted.framerate, on_written=self._on_written,
+                        on_error=self._on_file_error, about=about, sync_interval_s=settings.sync_interval, space=space)
 
     def connect(self, offers_fd: int, answers_fd: int, generation: int) -> None:
         """A callback is ready."""
@@ -436,8 +437,9 @@ class Hub:
 
     # -- trouble with the file
 
-    def _fill(self) -> float:
-        return self._in_use / self._ring.layout.slots
+    def _room(self) -> Room:
+        """From any thread. What waits for the callback is neither the file's nor free; one slot is the camera's."""
+        return Room(self._writing, max(self._ring.layout.slots - self._in_use - 1, 0))
 
     def _on_file_error(self, error: BaseException) -> None:
         """From any thread: nothing more can be written."""

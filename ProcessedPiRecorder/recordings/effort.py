@@ -4,14 +4,17 @@
   candidate. Camera noise holds no matches, so Huffman coding alone is smaller *and* faster there than Deflate's
   levels; flat scenes are the opposite. No effort is best everywhere, so it is measured.
 * *Affordability*: for a source that does not wait, a page's estimated seconds, shared by the threads, must fit
-  the measured interval between frames with a margin.
+  the camera's interval with a margin.
 * *Gain*: a dearer effort must save at least MIN_GAIN of the bytes, and MIN_SAVED of the raw ones.
 * *Pressure*: when the ring fills because encoding falls behind, the effort falls before a frame does. When
   encoding keeps up and the disk is slow, it does not: larger pages would make the disk slower still.
+* *Hurry*: the file is in order, so a page that takes long holds all slots behind it. No page gets an effort that would
+  outlast the free slots, and one that turns out to is given up half way and stored.
 """
 
 from __future__ import annotations
 
+import statistics
 import threading
 import time
 from collections import deque
@@ -19,29 +22,24 @@ from typing import Callable, Deque, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from .encoder import PageEncoder, ladder
+from .encoder import ladder
+from .sampling import Sampler, Trial
 
-__all__ = ['Choice', 'EffortChooser', 'Trial']
+__all__ = ['Choice', 'EffortChooser', 'Load', 'Room']
 
 SAMPLE_EVERY = 64            # pages
-SAMPLE_BYTES = 96 * 1024
 RATIO_SHIFT = 0.25           # relative change of the achieved ratio that calls for a new sample
 MIN_GAIN = 0.025             # of the compressed bytes ...
 MIN_SAVED = 0.001            # ... and of the raw ones: below that, even a third less is not worth a core
 CPU_SHARE = 0.6              # of the interval; the rest is for the callback, the camera and surprises
+HURRY_SHARE = 0.5            # of the time until the ring is full, at most, for one page
 INTERVAL_PAGES = 64          # the interval is the mean over so many
-FIRST_INTERVAL_S = 1 / 60    # assumed until it is measured
+FIRST_PAGES = 8              # with fewer the camera's word counts
+DEFAULT_INTERVAL_S = 1 / 60  # for a camera that does not know its rate
+MOST_SLOWDOWN = 8.0          # a single moment without the processor must not outweigh minutes
 
 #: Fill at which pressure rises to 1 and 2, and at which it falls from 1 and 2 again.
 RISE, FALL = (0.5, 0.75), (0.35, 0.6)
-
-
-class Trial(NamedTuple):
-    """One effort's result on the sample: compressed bytes / raw bytes, CPU seconds for a whole page."""
-
-    effort: str
-    size: float
-    seconds: float
 
 
 class Choice(NamedTuple):
@@ -51,104 +49,177 @@ class Choice(NamedTuple):
     pressure: int
 
 
+class Room(NamedTuple):
+    """Slots of the ring: those that the file holds, and those that are free for frames to come."""
+
+    taken: int
+    free: int
+
+
+class Load(NamedTuple):
+    """What the file holds of the ring.
+
+    Attributes:
+        fill: of the slots that the file may use, the share that its unwritten pages take, 0 to 1.
+        free: slots for frames to come.
+        backlog: of the unwritten pages, the share that is not yet encoded, 0 to 1.
+    """
+
+    fill: float = 0.0
+    free: float = float('inf')
+    backlog: float = 0.0
+
+
 class EffortChooser:
     """Chooses an effort for each page. Any thread may call any method.
 
-    level: what the user allows, 0 to 9. fill: the ring's fill, 0 to 1. waits: the source can be slowed down, so
-    neither time nor pressure counts.
+    level: what the user allows, 0 to 9. load: what the ring holds; must be quick. waits: the source can be slowed
+    down, so neither time nor pressure counts. framerate: the camera's, Hz, as long as none is measured.
     """
 
     def __init__(self, level: int, height: int, width: int, channels: int, threads: int,
-                 fill: Callable[[], float], waits: bool = False) -> None:
+                 load: Callable[[], Load] = Load, waits: bool = False, framerate: Optional[float] = None) -> None:
         self._candidates = _candidates(level)
         self._threads = threads
-        self._fill = fill
+        self._load = load
         self._waits = waits
-        self._shape = (height, width, channels)
-        self._sampler: Optional[_Sampler] = None
+        self._first_interval_s = 1 / framerate if framerate else DEFAULT_INTERVAL_S
         self._lock = threading.Lock()
-        self._sampling = False
+        self._sampler = Sampler(height, width, channels, self._candidates)
         self._trials: List[Trial] = []
         self._until_sample = 0
-        self._expected: Dict[str, float] = {}     # size by effort, as achieved since the last sample
-        self._slowdown = 1.0                      # wall seconds / CPU seconds of real pages
-        self._arrivals: Deque[float] = deque(maxlen=INTERVAL_PAGES)
+        self._sizes: Dict[str, float] = {}             # by effort, as achieved since the last sample
+        self._walls: Dict[str, Deque[float]] = {}      # the same for the last pages' seconds
+        self._slowdown = 1.0                           # wall seconds / CPU seconds of real pages
+        self._arrivals: Deque[Tuple[int, int]] = deque(maxlen=INTERVAL_PAGES)
         self._pressure = 0
 
-    def arrived(self) -> None:
-        """A page has come in; call in the order of capture."""
-        self._arrivals.append(time.monotonic())
+    def arrived(self, index: int, time_ns: int) -> None:
+        """A page has come in; call in the order of capture.
 
-    def choose(self, image: np.ndarray, backlog: float) -> Choice:
-        """The effort for this page, and the pressure behind it; now and then this takes the milliseconds of a sample.
+        index: the frame's number among those that the camera made; time_ns: on the camera's own clock, so that frames
+        which were held up, and then come all at once, are not taken for a fast camera.
+        """
+        self._arrivals.append((index, time_ns))
 
-        backlog: of the pages not yet written, the share that waits to be encoded, 0 to 1.
+    def choose(self, image: np.ndarray) -> Choice:
+        """The effort for this page, and the pressure behind it.
+
+        For a source that waits this takes, now and then, the milliseconds of a sample. For any other, ``sample`` does.
         """
         if len(self._candidates) == 1:
             return Choice(self._candidates[0], 0)
-        if self._sample_is_due():
-            self._sample(image)
         with self._lock:
-            return self._decide(backlog)
+            self._until_sample -= 1
+            if self._until_sample < 0 and self._pressure == 0 and self._sampler.begin(image):
+                self._until_sample = SAMPLE_EVERY - 1
+        if self._waits:
+            while self.sample():
+                pass
+        with self._lock:
+            return self._decide()
+
+    def hurry(self, effort: str) -> Callable[[float], bool]:
+        """Whether to give up the page whose encoding begins now: a function that is asked with the share that is done.
+
+        It says yes when the rest would take longer than the ring has room. Then the page is to be stored.
+        """
+        began = time.perf_counter()
+
+        def give_up(done: float) -> bool:
+            load = self._load()
+            if self._waits or load.backlog < 0.5:
+                return False
+            taken_s = time.perf_counter() - began
+            if taken_s / done - taken_s <= self._bridged_s(load):
+                return False
+            with self._lock:
+                self._note_wall(effort, taken_s / done)
+            return True
+        return give_up
 
     def spent(self, effort: str, size: float, cpu_s: float, wall_s: float) -> None:
         """A page has been encoded: compressed bytes / raw bytes, and the seconds it took."""
         with self._lock:
-            before = self._expected.setdefault(effort, size)
+            before = self._sizes.setdefault(effort, size)
             if abs(size - before) > RATIO_SHIFT * before:
                 self._until_sample = 0
-                self._expected[effort] = size
+                self._sizes[effort] = size
+            self._note_wall(effort, wall_s)
             if cpu_s > 0:
-                self._slowdown += (max(wall_s / cpu_s, 1.0) - self._slowdown) / 16
+                slowdown = min(max(wall_s / cpu_s, 1.0), MOST_SLOWDOWN)
+                self._slowdown += (slowdown - self._slowdown) / 16
 
-    def _sample_is_due(self) -> bool:
-        with self._lock:
-            self._until_sample -= 1
-            if self._sampling or self._until_sample >= 0:
+    def sample(self) -> bool:
+        """Try the next candidate on a sample that ``choose`` has taken, if there is one; False: nothing was left to do.
+
+        One at a time, between pages: a dozen efforts in a row could fill a small ring.
+        """
+        load = self._load()
+        limit_s = float('inf')
+        if not self._waits:
+            if load.fill > FALL[0] and load.backlog >= 0.5:
                 return False
-            self._sampling = True
-            self._until_sample = SAMPLE_EVERY - 1
-            return True
-
-    def _sample(self, image: np.ndarray) -> None:
-        try:
-            if self._sampler is None:
-                self._sampler = _Sampler(*self._shape)
-            limit_s = float('inf') if self._waits else 2 * self._affordable_s()
-            trials = self._sampler.try_all(image, self._candidates, limit_s)
+            limit_s = min(2 * self._affordable_s(), self._bridged_s(load) * self._sampler.scale)
+        found = self._sampler.step(limit_s)
+        if found:
             with self._lock:
-                self._trials = trials
-                self._expected.clear()
-        finally:
-            with self._lock:
-                self._sampling = False
+                self._trials = found
+                self._sizes.clear()
+                self._walls.clear()
+        return found is not None
 
-    def _affordable_s(self) -> float:
-        """CPU seconds that one page may take."""
-        arrivals = list(self._arrivals)
-        interval_s = FIRST_INTERVAL_S
-        if len(arrivals) >= 8:
-            interval_s = (arrivals[-1] - arrivals[0]) / (len(arrivals) - 1)
-        return CPU_SHARE * interval_s * self._threads / self._slowdown
+    # -- with the lock held, from here on
 
-    def _decide(self, backlog: float) -> Choice:
-        if not self._trials:
-            return Choice('huffman', 0)     # another thread is just taking the first sample
+    def _note_wall(self, effort: str, seconds: float) -> None:
+        self._walls.setdefault(effort, deque(maxlen=3)).append(seconds)
+
+    def _decide(self) -> Choice:
+        trials = [trial._replace(seconds=self._seconds(trial)) for trial in self._trials]
         if self._waits:
-            return Choice(best_trial(self._trials, float('inf')).effort, 0)
-        fill = self._fill() if backlog >= 0.5 else 0.0
-        self._pressure = next_pressure(self._pressure, fill)
-        unhurried = best_trial(self._trials, self._affordable_s()).effort
-        hurried = self._under_pressure(unhurried)
-        return Choice(hurried, self._pressure if hurried != unhurried else 0)
+            return Choice(best_trial(trials, float('inf')).effort if trials else 'huffman', 0)
+        load = self._load()
+        encoding_is_behind = load.backlog >= 0.5
+        self._pressure = next_pressure(self._pressure, load.fill if encoding_is_behind else 0.0)
+        affordable_s = self._affordable_s()
+        unhurried = best_trial(trials, affordable_s).effort if trials else 'huffman'
+        if encoding_is_behind:
+            affordable_s = min(affordable_s, self._bridged_s(load))
+        hurried = self._under_pressure(trials, affordable_s)
+        if hurried == unhurried:
+            return Choice(unhurried, 0)
+        return Choice(hurried, self._pressure or (2 if hurried == 'stored' else 1))
 
-    def _under_pressure(self, unhurried: str) -> str:
+    def _under_pressure(self, trials: List[Trial], affordable_s: float) -> str:
         if self._pressure == 2:
             return 'stored'
+        if not trials:
+            return 'huffman'
         if self._pressure == 1:
             # On flat scenes a match-finding level can be the fastest of all: it writes next to nothing.
-            return min(self._trials[1:] or self._trials, key=lambda trial: trial.seconds).effort
-        return unhurried
+            trials = [trials[0], *sorted(trials[1:], key=lambda trial: trial.seconds)[:1]]
+        return best_trial(trials, affordable_s).effort
+
+    def _seconds(self, trial: Trial) -> float:
+        """What a page takes with this effort: as real pages took, else as the sample says."""
+        walls = self._walls.get(trial.effort)
+        return statistics.median(walls) if walls and len(walls) == 3 else trial.seconds * self._slowdown
+
+    def _affordable_s(self) -> float:
+        """Seconds that one page may take, all threads at work, so that the pages behind it do not pile up."""
+        return CPU_SHARE * self._interval_s() * self._threads
+
+    def _bridged_s(self, load: Load) -> float:
+        """Seconds that one page may take so that those behind it find room."""
+        return HURRY_SHARE * (load.free + 1) * self._interval_s()
+
+    def _interval_s(self) -> float:
+        arrivals = list(self._arrivals)
+        if len(arrivals) < FIRST_PAGES:
+            return self._first_interval_s
+        (first, first_ns), (last, last_ns) = arrivals[0], arrivals[-1]
+        # Over the camera's frames, not the recorded ones: losses must not look like a slower camera.
+        return (last_ns - first_ns) / 1e9 / max(last - first, 1)
 
 
 def best_trial(trials: List[Trial], affordable_s: float) -> Trial:
@@ -172,40 +243,3 @@ def _candidates(level: int) -> Tuple[str, ...]:
     allowed = ladder(level)
     skipped = {'deflate-3', 'deflate-5', 'deflate-7', 'deflate-8'}
     return tuple(effort for effort in allowed if effort not in skipped or effort == allowed[-1])
-
-
-class _Sampler:
-    """Encodes bands of rows from all over the page. One thread at a time."""
-
-    def __init__(self, height: int, width: int, channels: int) -> None:
-        rows = max(min(SAMPLE_BYTES // (width * channels), height), min(height, 4))
-        # Whole bands, not single rows: Deflate also finds matches in the rows above.
-        self._bands = min(4, max(rows // 4, 1))
-        self._rows = rows // self._bands
-        self._scale = height / (self._rows * self._bands)
-        self._height = height
-        self._encoder = PageEncoder(self._rows * self._bands, width, channels)
-
-    def try_all(self, image: np.ndarray, candidates: Tuple[str, ...], limit_s: float) -> List[Trial]:
-        """A trial for each candidate in turn, up to the first match-finding one that exceeds ``limit_s``."""
-        sample = self._rows_of(image)
-        trials: List[Trial] = []
-        for effort in candidates:
-            nbytes, seconds = self._timed(sample, effort)
-            if seconds < 0.002:
-                # A single short run tells more of cold caches than of the effort.
-                seconds = min(seconds, self._timed(sample, effort)[1])
-            trials.append(Trial(effort, nbytes / sample.nbytes, seconds * self._scale))
-            if trials[-1].seconds > limit_s and effort.startswith('deflate'):
-                break
-        return trials
-
-    def _timed(self, sample: np.ndarray, effort: str) -> Tuple[int, float]:
-        started = time.thread_time()
-        nbytes = sum(len(part) for part in self._encoder.encode(sample, effort))
-        return nbytes, time.thread_time() - started
-
-    def _rows_of(self, image: np.ndarray) -> np.ndarray:
-        last = self._height - self._rows
-        starts = [last * band // max(self._bands - 1, 1) for band in range(self._bands)]
-        return np.concatenate([image[start:start + self._rows] for start in starts])

@@ -6,7 +6,7 @@ have the same tags; only ``'none'`` is a format of its own, and then for the who
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -19,6 +19,7 @@ EFFORTS = ('none', 'stored', 'huffman', 'rle', *(f'deflate-{level}' for level in
 
 _HUFFMAN_ONLY, _RLE, _DEFAULT = 2, 3, 0   # zlib's strategies; the standard library does not name Z_RLE
 _WINDOW_BITS, _MEMORY_LEVEL = 15, 9
+_CHUNKS = 8          # how often a page under way may be given up; more would cost time where a callback holds the GIL
 
 # Level and strategy. Huffman and RLE look for no matches beyond the last byte, whatever the level, but level 0
 # would override the strategy.
@@ -46,11 +47,13 @@ class PageEncoder:
         self._rgb = np.empty(self._shape, np.uint8) if channels == 3 else None
         self._differences = np.empty((height, width * channels), np.uint8)
 
-    def encode(self, image: np.ndarray, effort: str) -> List[Any]:
+    def encode(self, image: np.ndarray, effort: str, give_up: Optional[Callable[[float], bool]] = None) -> List[Any]:
         """The strip of one page, as a list of buffers to be written one after the other.
 
         image: uint8, (height, width, 3) BGR or (height, width) gray. With effort ``'none'`` and gray the buffer is
         the image itself; every other buffer is the caller's own.
+        give_up: asked a few times, with the share that is done, 0 to 1; when it says yes, the list is empty. Not asked
+        about ``'none'`` and ``'stored'``, which nothing is faster than.
         """
         if image.shape != self._shape or image.dtype != np.uint8:
             raise ValueError(f'expected a uint8 image of shape {self._shape}, got {image.dtype} {image.shape}')
@@ -58,7 +61,14 @@ class PageEncoder:
             return [self._plain(image)]
         level, strategy = _CALLS[effort]
         stream = codec.compressobj(level, codec.DEFLATED, _WINDOW_BITS, _MEMORY_LEVEL, strategy)
-        return [part for part in (stream.compress(self._predict(image)), stream.flush()) if part]
+        rows = self._predict(image)
+        if give_up is None or effort == 'stored':
+            parts = [stream.compress(rows)]
+        else:
+            parts = _in_chunks(stream, rows.reshape(-1), give_up)
+            if not parts:
+                return []
+        return [part for part in (*parts, stream.flush()) if part]
 
     def _plain(self, image: np.ndarray) -> np.ndarray:
         if self._channels == 1:
@@ -81,3 +91,15 @@ class PageEncoder:
         np.subtract(flat[step:], flat[:-step], out=out[step:])
         self._differences[:, :step] = rows[:, :step]
         return self._differences
+
+
+def _in_chunks(stream: Any, data: np.ndarray, give_up: Callable[[float], bool]) -> List[bytes]:
+    """What the stream makes of the data, bit by bit; empty once ``give_up`` says so."""
+    parts: List[bytes] = []
+    size = -(-data.size // _CHUNKS)
+    for begin in range(0, data.size, size):
+        parts.append(stream.compress(data[begin:begin + size]))
+        end = begin + size
+        if end < data.size and give_up(end / data.size):
+            return []
+    return parts

@@ -23,7 +23,7 @@ import numpy as np
 
 from ..errors import RecordingFileError
 from .bigtiff import EncodedPage, PageLayout, file_error, refuse_fat, refuse_if_recording, sync_folder
-from .effort import EffortChooser
+from .effort import Choice, EffortChooser, Load, Room
 from .encoder import PageEncoder
 from .page import PageRecord, open_text, seal_text, strip_crc
 from .part import FinishedPage, PartInfo, RecordingPart, part_path, parts_on_disk
@@ -35,8 +35,10 @@ __all__ = ['PageJob', 'PageSink', 'Totals']
 
 log = logging.getLogger(__name__)
 
-MAX_BATCH = 64            # pages in one write; more would only delay on_written
+MAX_BATCH = 64            # pages in one write; more would only delay on_written ...
+MAX_BATCH_BYTES = 8_000_000   # ... and so would more than this: a slow card takes half a second for it
 PIXEL_FORMATS = {'bgr': 3, 'gray': 1}
+NO_RING = Room(0, 1_000_000)
 
 Describe = Callable[[PartInfo], Mapping[str, Any]]
 
@@ -101,8 +103,9 @@ class PageSink:
         level: ``tif_compression``, 0 to 9. split_frames: pages a file, 0 = all in one.
         threads: compressors; None = one for each core that this process may use.
         sync_interval_s: how much a power cut may cost, at most about twice this.
-        fill: how full the ring is, 0 to 1; called from any thread, must be quick.
+        room: what is taken and what is free of the ring; called from any thread, must be quick.
         waits: the source can be slowed down, so effort is never lowered for time.
+        framerate: the camera's, Hz, as far as it is known.
         on_written: gets the jobs that the kernel has taken, in order; from the appender thread.
         on_error: gets the error that ended the writing, once; from the appender thread, or from within ``finish``.
             After it no job is reported written any more, ``submit`` does nothing, and ``finish`` raises.
@@ -117,8 +120,9 @@ class PageSink:
     def __init__(self, path: Path, *, height: int, width: int, pixel_format: str, level: int,
                  on_written: Callable[[List[PageJob]], None], on_error: Callable[[BaseException], None],
                  overwrite: bool = False, split_frames: int = 0, threads: Optional[int] = None,
-                 sync_interval_s: float = 1.0, fill: Callable[[], float] = lambda: 0.0, waits: bool = False,
-                 about: Optional[Mapping[str, Any]] = None, space: Optional[SpaceWatch] = None) -> None:
+                 sync_interval_s: float = 1.0, room: Callable[[], Room] = lambda: NO_RING, waits: bool = False,
+                 framerate: Optional[float] = None, about: Optional[Mapping[str, Any]] = None,
+                 space: Optional[SpaceWatch] = None) -> None:
         channels = PIXEL_FORMATS[pixel_format]
         self.totals = Totals()
         self.unfinished: List[Path] = []
@@ -129,6 +133,7 @@ class PageSink:
         self._overwrite = overwrite
         self._split = split_frames
         self._on_written, self._on_error = on_written, on_error
+        self._room = room
         self._about = dict(about or {})
         self._space = space
         self._error: Optional[BaseException] = None
@@ -140,7 +145,7 @@ class PageSink:
         self._files: List[Path] = [path]
         self._part = self._create_first()
         threads = threads or len(os.sched_getaffinity(0))
-        self._chooser = EffortChooser(level, height, width, channels, threads, fill, waits)
+        self._chooser = EffortChooser(level, height, width, channels, threads, self._load, waits, framerate)
         self._work: SimpleQueue[Optional[Tuple[int, PageJob]]] = SimpleQueue()
         self._order: InOrder[_Encoded] = InOrder()
         self._syncer = Syncer(self._part, sync_interval_s, self._finish_full_part, self._fail)
@@ -188,7 +193,7 @@ class PageSink:
                              f'got {job.image.dtype} {job.image.shape}')
         if self._error is not None or self._result is not None:
             return
-        self._chooser.arrived()
+        self._chooser.arrived(job.record.index, job.record.time_ns)
         job.page = self._submitted
         self._submitted += 1
         self._work.put((job.page, job))
@@ -260,23 +265,38 @@ class PageSink:
             if self._error is None:
                 try:
                     self._order.put(item[0], self._encode(encoder, *item))
+                    self._chooser.sample()
                 except BaseException as error:   # noqa: B036 (whatever it is, the recording must hear of it)
                     self._fail(error)
             del item      # the thread must not hold the last job's slot while it waits
 
     def _encode(self, encoder: PageEncoder, number: int, job: PageJob) -> _Encoded:
-        waiting = self._work.qsize()
-        backlog = waiting / max(self._submitted - self.totals.pages, 1)
-        choice = self._chooser.choose(job.image, backlog)
-        effort, job.pressure = choice.effort, choice.pressure
-        cpu, wall = time.thread_time(), time.perf_counter()
-        strip = encoder.encode(job.image, effort)
+        choice = self._chooser.choose(job.image)
+        strip = self._strip(encoder, job, choice.effort)
+        if not strip:
+            choice = Choice('stored', 2)
+            strip = self._strip(encoder, job, 'stored')
+        effort, job.pressure = choice
         length = sum(memoryview(buffer).nbytes for buffer in strip)
-        self._chooser.spent(effort, length / job.image.nbytes, time.thread_time() - cpu, time.perf_counter() - wall)
         part, page = divmod(number, self._split) if self._split else (0, number)
         text, crc = seal_text(open_text(page, part, job.record, effort, job.pressure), strip_crc(strip))
         job.effort, job.nbytes = effort, length
         return _Encoded(job, FinishedPage(EncodedPage(strip, length, text), job.record, effort, crc))
+
+    def _strip(self, encoder: PageEncoder, job: PageJob, effort: str) -> List[Any]:
+        """The page's strip; empty when it was given up because the ring fills meanwhile."""
+        cpu, wall = time.thread_time(), time.perf_counter()
+        strip = encoder.encode(job.image, effort, self._chooser.hurry(effort))
+        if strip:
+            size = sum(memoryview(buffer).nbytes for buffer in strip) / job.image.nbytes
+            self._chooser.spent(effort, size, time.thread_time() - cpu, time.perf_counter() - wall)
+        return strip
+
+    def _load(self) -> Load:
+        """For the chooser, in any thread."""
+        room, unwritten = self._room(), self._submitted - self.totals.pages
+        return Load(room.taken / max(room.taken + room.free, 1), room.free,
+                    (self._submitted - self._order.received) / max(unwritten, 1))
 
     # ------------------------------------------------------------------ the appender
 
@@ -289,7 +309,7 @@ class PageSink:
                 while batch and self._error is None:
                     if self._split and self._part.pages == self._split:
                         self._begin_part()
-                    room = self._part.room_for
+                    room = min(self._part.room_for, _whole_pages(batch, MAX_BATCH_BYTES))
                     if self._split:
                         room = min(room, self._split - self._part.pages)
                     self._append(batch[:room])
@@ -464,6 +484,16 @@ class PageSink:
             if number >= len(self._files) and is_part(path, number):
                 log.info('removing %s, a part of the overwritten recording', path)
                 _unlink(path)
+
+
+def _whole_pages(batch: Sequence[_Encoded], most_bytes: int) -> int:
+    """How many of the first pages are together no longer than this; at least one."""
+    total = 0
+    for number, encoded in enumerate(batch):
+        total += encoded.job.nbytes
+        if total > most_bytes:
+            return max(number, 1)
+    return len(batch)
 
 
 def _unlink(path: Path) -> None:

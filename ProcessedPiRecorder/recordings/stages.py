@@ -19,6 +19,7 @@ class InOrder(Generic[T]):
 
     def __init__(self) -> None:
         self._cond = threading.Condition()
+        self.received = 0        # items put so far
         self._items: Dict[int, T] = {}
         self._next = 0
         self._end: Optional[int] = None
@@ -27,6 +28,7 @@ class InOrder(Generic[T]):
     def put(self, number: int, item: T) -> None:
         with self._cond:
             self._items[number] = item
+            self.received += 1
             if number == self._next:
                 self._cond.notify_all()
 
