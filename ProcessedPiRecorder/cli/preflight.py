@@ -16,10 +16,10 @@ from rich.markup import escape
 
 from ..errors import RecorderError
 from ..preflight.answer import as_dict
-from ..preflight.judgement import OK, judge
+from ..preflight.judgement import OK, Finding, judge
 from ..preflight.place import Place, find_place
 from ..preflight.run import Measurements, measure
-from .outcome import COMPLETE, DOUBTFUL, FAILED, USAGE, stderr_console, tell_error, tell_warnings
+from .outcome import COMPLETE, DOUBTFUL, FAILED, USAGE, in_options, stderr_console, tell_error, tell_warnings
 from .preflight_table import print_answer
 from .record import was_impossible
 
@@ -57,6 +57,7 @@ def _measure(arguments: Mapping[str, Any], place: Place, run_seconds: float, pro
 
 def _answer(measured: Measurements, as_json: bool, quiet: bool) -> int:
     judgement = judge(measured)
+    judgement.findings = [Finding(level, in_options(text)) for level, text in judgement.findings]
     exit_code = COMPLETE if judgement.verdict == OK else DOUBTFUL
     if as_json:
         print(json.dumps(as_dict(measured, judgement, exit_code), indent=2), flush=True)

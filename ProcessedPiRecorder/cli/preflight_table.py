@@ -13,12 +13,11 @@ from rich.table import Table
 from ..preflight.judgement import NO, NOTE, OK, TIGHT, Judgement, seconds_left
 from ..preflight.limits import CALLBACK, COMPRESSION, DISK, stage_rates
 from ..preflight.run import Measurements
-from .outcome import in_options
 from .verdict import alarm, duration, efforts, percent, size, spread
 
 __all__ = ['print_answer']
 
-STYLES = {OK: 'green', TIGHT: 'yellow', NO: 'red', NOTE: 'dim'}
+STYLES = {OK: 'green', TIGHT: 'yellow', NO: 'red', NOTE: 'cyan'}
 WORDS = {OK: 'OK', TIGHT: 'TIGHT', NO: 'NO'}
 
 
@@ -43,13 +42,15 @@ def _headline(measured: Measurements, judgement: Judgement) -> RenderableType:
     lines = [f'[bold {style}]{WORDS[judgement.verdict]}[/]  {escape(_sentence(measured, judgement))}']
     for finding in judgement.findings:
         mark = f'[{STYLES[finding.level]}]•[/]'
-        lines.append(f'  {mark} {escape(in_options(finding.text))}')
+        lines.append(f'  {mark} {escape(finding.text)}')
     return Panel('\n'.join(lines), border_style=style, expand=False, padding=(0, 1))
 
 
 def _sentence(measured: Measurements, judgement: Judgement) -> str:
     if measured.camera_run is None:
         return 'nothing was recorded to try it, for there it cannot be done'
+    if measured.camera_run.granted.waits:
+        return 'nothing of this source can be lost, for it waits for the recorder'
     asked, best, headroom = f'{measured.asked_hz:.4g} Hz', judgement.rates.sustained, judgement.headroom
     if best is None or headroom is None:
         told = f'{asked} did not hold'

@@ -32,14 +32,15 @@ def as_dict(measured: Measurements, judgement: Judgement, exit_code: int) -> Dic
 
 
 def _asked(measured: Measurements) -> Dict[str, Any]:
-    given = {name: value for name, value in measured.arguments.items() if name != 'progress'}
     return {'rate_hz': _rounded(measured.asked_hz), 'run_seconds': measured.run_seconds,
-            'every': measured.every, 'settings': _settings(given)}
+            'every': measured.every, 'settings': _settings(measured.arguments)}
 
 
 def _settings(arguments: Mapping[str, Any]) -> Dict[str, Any]:
-    path = arguments['tif_path'] or ('preflight.tif' if arguments['write_vid'] else None)
-    return Settings(**{**arguments, 'tif_path': path}).as_dict()
+    """As a recording would store them."""
+    unnamed = arguments['tif_path'] is None and arguments['write_vid']
+    settings = Settings(**{**arguments, **({'tif_path': 'none.tif'} if unnamed else {})}).as_dict()
+    return {**settings, 'tif_path': None} if unnamed else settings
 
 
 def _camera(trial: Optional[Trial]) -> Optional[Dict[str, Any]]:

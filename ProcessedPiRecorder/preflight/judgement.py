@@ -76,7 +76,7 @@ def judge(measured: Measurements) -> Judgement:
 def seconds_left(measured: Measurements) -> Optional[float]:
     """How long a recording at the asked rate lasts until it has filled the disk but for the reserve."""
     camera_run, place = measured.camera_run, measured.place
-    if camera_run is None or place.volume is None or not camera_run.bytes_a_frame or not measured.asked_hz:
+    if camera_run is None or place.usable is None or not camera_run.bytes_a_frame or not measured.asked_hz:
         return None
     return place.usable / (camera_run.bytes_a_frame * measured.asked_hz)
 
@@ -90,12 +90,15 @@ def _on_the_folder(measured: Measurements) -> List[Finding]:
     if place.volume is None:
         return found
     if place.volume.risk:
-        level = NO if place.volume.is_fat else TIGHT
+        # What may happen to the file afterwards says nothing against the rate; a network's pauses do.
+        level = NO if place.volume.is_fat else TIGHT if place.volume.is_network else NOTE
         found.append(Finding(level, f'{place.folder} lies on {place.volume.kind}: {place.volume.risk}'))
     if not place.takes_recordings and not place.volume.is_fat:
         found.append(Finding(NO, f'only {place.volume.free / 1e6:,.0f} MB are free in {place.folder}, of which '
                                  f'{place.reserve / 1e6:,.0f} MB are to stay free (--disk-reserve-mb): too few to '
                                  'record, or to try it; a trial fills no more than a tenth of the rest'))
+    if place.usable is None:
+        found.append(Finding(NOTE, f'{place.volume.kind} does not tell how much room there is'))
     left, wanted = seconds_left(measured), float(measured.arguments['rec_length'])
     if left is not None and wanted and left < wanted:
         found.append(Finding(NO, f'the disk is full after {left / 60:.1f} of {wanted / 60:.1f} minutes'))
@@ -127,7 +130,7 @@ def _on_the_camera_run(measured: Measurements) -> List[Finding]:
     if trial.cut_short:
         found.append(Finding(NOTE, 'the recording of the camera was cut short: it may fill no more than a tenth of '
                                    'the free space'))
-    return found + [Finding(NOTE, text) for text in trial.warnings if 'without passing through' not in text]
+    return found + [Finding(NOTE, text) for text in trial.warnings]
 
 
 def _on_the_callback(measured: Measurements, trial: Trial) -> List[Finding]:
@@ -195,7 +198,7 @@ def _recommend(measured: Measurements, judgement: Judgement) -> List[str]:
     place = measured.place
     if place.refusal:
         found.append('choose another name, or --overwrite')
-    if place.volume is not None and (place.volume.risk or not place.takes_recordings):
+    if place.volume is not None and (place.volume.is_network or not place.takes_recordings):
         found.append('record to a disk of this machine with a journal and room on it, such as ext4')
     left, wanted = seconds_left(measured), float(measured.arguments['rec_length'])
     if left is not None and left < wanted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -18,10 +19,12 @@ from ..recordings.volume import Volume, volume_of
 
 __all__ = ['Place', 'find_place', 'working_folder']
 
+log = logging.getLogger(__name__)
+
 #: Of the free space beyond the reserve, so much may be filled for a while.
 SHARE = 10
-#: With less than this nothing worth knowing could be measured.
-LEAST_ROOM = 16_000_000
+#: With less than this nothing worth knowing could be measured; so much is taken where nobody knows how much there is.
+LEAST_ROOM, BLIND_ROOM = 16_000_000, 256_000_000
 
 
 @dataclass(frozen=True)
@@ -40,14 +43,17 @@ class Place:
     refusal: str = ''
 
     @property
-    def usable(self) -> int:
-        """Bytes that a recording may take."""
-        return max(0, self.volume.free - self.reserve) if self.volume is not None else 0
+    def usable(self) -> Optional[int]:
+        """Bytes that a recording may take; None where the file system does not tell (some FUSE ones say 0 of 0)."""
+        volume = self.volume
+        if volume is None or not 0 <= volume.free <= volume.total or not volume.total:
+            return None
+        return max(0, volume.free - self.reserve)
 
     @property
     def room(self) -> int:
         """Bytes that a trial may take: a tenth of the usable ones."""
-        return self.usable // SHARE
+        return BLIND_ROOM if self.usable is None else self.usable // SHARE
 
     @property
     def takes_recordings(self) -> bool:
@@ -69,7 +75,8 @@ def find_place(arguments: Mapping[str, Any]) -> Place:
     if not arguments['write_vid']:
         return Place(refusal=refusal)
     path = arguments['tif_path']
-    folder = Path(os.path.abspath(path)).parent if path is not None else Path.cwd()
+    # Where PATH is a link, what it points to is overwritten.
+    folder = Path(os.path.realpath(path)).parent if path is not None else Path.cwd()
     volume = volume_of(folder)
     return Place(folder, volume, reserve_bytes(arguments.get('disk_reserve_mb'), volume.total), refusal)
 
@@ -95,4 +102,11 @@ def working_folder(place: Place) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        log.warning('%s could not be removed (%s); remove it', folder, error)

@@ -10,7 +10,7 @@ __all__ = ['Attempt', 'Search', 'highest_rate']
 
 #: Closer than this two rates are one: seconds of recording tell no more.
 RESOLUTION = 1.12
-STEP_UP = 1.5
+STEP_UP = 2.0
 #: Of what came through when too much was asked, so much can be expected to hold.
 EXPECTED_SHARE = 0.93
 
@@ -54,7 +54,7 @@ def highest_rate(attempt: Callable[[float], Attempt], *, first: float, ceiling: 
 
 def _next_rate(low: float, high: float, ceiling: float, asked: float, last: Attempt) -> float:
     if high == math.inf:
-        return min(low * STEP_UP, ceiling)
+        return asked if low < asked else min(low * STEP_UP, ceiling)
     if low < asked < high:
         served = last.served_hz if not last.held else None
         # Hopeless at what is asked: then what does hold is the better thing to know.

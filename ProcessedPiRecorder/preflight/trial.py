@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tup
 import numpy as np
 
 from ..cameras.base import Granted
-from ..errors import CallbackError, RecorderError, RecorderWarning
+from ..errors import CallbackBypassedWarning, CallbackError, RecorderError, RecorderWarning
 from ..recorder import ProcessedPiRecorder
 from ..report import Report
 from ..status import Status
@@ -55,7 +55,7 @@ class Trial:
         settled_at: the number of the first frame after that. settled_bypassed: frames that had by-passed the callback
             by then.
         cut_short: it was ended early, because it had filled as much of the disk as it may.
-        callback_error: the first failure of the callback, '' without one.
+        callback_error: the first failure of the callback, '' without one. warnings: by-passed frames excepted.
         frames: what lay in the ring at the end, as the callback would have seen it, where that was wanted.
     """
 
@@ -102,14 +102,15 @@ class Trial:
         return self.report.file_bytes / self.report.written if self.report.written else None
 
     def shortfalls(self, every: bool, strict: bool = True) -> List[str]:
-        """In which ways it did not hold, of 'lost', 'by-passed', 'effort' and 'growing'.
+        """In which ways it did not hold, of 'lost', 'by-passed', 'effort', 'growing' and 'too short' to tell.
 
         every: the callback is to see every frame. strict: by-passed frames and an effort that fell count, too.
         """
         found = [('lost', self.report.lost > 0),
                  ('by-passed', strict and every and self.bypassed > 0),
                  ('effort', strict and self.spares_effort),
-                 ('growing', self.grows)]
+                 ('growing', self.grows),
+                 ('too short', self.cut_short and len(self.samples) < FEWEST_SAMPLES)]
         return [name for name, is_so in found if is_so]
 
     def served_hz(self, callback: bool) -> Optional[float]:
@@ -157,7 +158,8 @@ def make_trial(settings: Mapping[str, Any], rate_hz: float, *, room: int, settli
             observed = _observe(recorder, room, settling_s, keep_bytes, watch)
         finally:
             _end(recorder)
-    texts = [str(item.message) for item in told if issubclass(item.category, RecorderWarning)]
+    texts = [str(item.message) for item in told
+             if issubclass(item.category, RecorderWarning) and not issubclass(item.category, CallbackBypassedWarning)]
     return Trial(rate_hz=rate_hz, warnings=list(dict.fromkeys(texts)), **observed)
 
 
