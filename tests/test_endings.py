@@ -23,7 +23,8 @@ SCRIPT = '''
 import sys, time
 from ProcessedPiRecorder import ProcessedPiRecorder as ppr
 {extra}
-rec = ppr('trial.tif', 96, 64, 1, 100, {length}, False, camera='synthetic', blocking={blocking}, {options})
+rec = ppr('trial.tif', 96, 64, 1, 100, {length}, False, camera='synthetic', camera_controls={{'buffers': 1000}},
+          blocking={blocking}, {options})
 print('made', flush=True)
 {body}
 '''

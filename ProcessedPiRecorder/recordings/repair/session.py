@@ -220,7 +220,6 @@ class Session:
         if not info.last:
             return self._known.about
         files = [path.name for path in info.files]
-        self._account.tally.file_bytes = file_bytes
         report = self._account.report(self._known, files=files, file_bytes=file_bytes, notes=self._notes_to_keep())
         self.result.report = report
         own = {'report': report.as_dict(), **self._extras(), **self._known.about}
