@@ -1,0 +1,536 @@
+"""Power cuts, simulated from the real writes and syncs of real recordings and of repairs where they stand.
+
+    python -m tests.faults.power_cuts --states 2000 --seed 1
+
+A disk may have written or lost each block that was not synced, in any order, each with any of the states that it went
+through. Whatever it kept: the chain that starts at the header consists of whole pages, and `ppr repair` recovers every
+page that was synced, and every one whose blocks are all there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import random
+import re
+import shutil
+import struct
+import sys
+import tempfile
+import threading
+import time
+import zlib
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+from unittest import mock
+
+import numpy as np
+
+from ProcessedPiRecorder.errors import RecordingFormatError
+from ProcessedPiRecorder.recordings.page import PageRecord
+from ProcessedPiRecorder.recordings.repair import repair
+from ProcessedPiRecorder.recordings.sink import PageJob, PageSink
+from ProcessedPiRecorder.recordings.verification import verify
+
+BLOCK = 4096
+CUT = -1
+HEIGHT, WIDTH = 9, 11
+LOST_FRAME = 7                   # the camera loses one, so that the pages have something to tell
+ABOUT = {'settings': {'tif_path': 'a.tif'}, 'metadata': {'animal': 'M12'},
+         'camera': {'width': WIDTH, 'height': HEIGHT, 'framerate': 100.0, 'loss_detection': 'count'}}
+
+PAGE_TEXT = re.compile(rb'\{"ppr":1,"page":\d+,[^\0]*?,"crc32":"([0-9a-f]{8})"\}\0')
+
+Images = Dict[str, bytes]        # what is on the disk, by the files' names
+
+
+class Write(NamedTuple):
+    file: str
+    offset: int
+    data: bytes
+
+
+class Truncate(NamedTuple):
+    file: str
+    size: int
+
+
+class Synced(NamedTuple):
+    """A sync of a file has ended; `covers` operations had been logged when it began."""
+
+    file: str
+    covers: int
+
+
+Operation = Union[Write, Truncate, Synced]
+
+
+class Tape:
+    """Every write, cut and sync of the files of a folder, in the order in which they ended.
+
+    before: what was on the disk at the beginning.
+    """
+
+    def __init__(self, folder: Path, sync_s: float = 0.002) -> None:
+        self.operations: List[Operation] = []
+        self.before: Images = read_images(folder)
+        self._folder, self._sync_s = folder, sync_s
+        self._lock = threading.Lock()
+        self._pwritev, self._ftruncate = os.pwritev, os.ftruncate
+
+    @contextmanager
+    def recording(self) -> Iterator[Tape]:
+        with mock.patch.multiple(os, pwritev=self._write, fdatasync=self._sync, ftruncate=self._truncate):
+            yield self
+
+    def _write(self, fd: int, buffers: Sequence[Any], offset: int) -> int:
+        with self._lock:
+            written = self._pwritev(fd, buffers, offset)
+            data = b''.join(bytes(buffer) for buffer in buffers)[:written]
+            self.operations.append(Write(_name(fd), offset, data))
+        return written
+
+    def _truncate(self, fd: int, size: int) -> None:
+        with self._lock:
+            self._ftruncate(fd, size)
+            self.operations.append(Truncate(_name(fd), size))
+
+    def _sync(self, fd: int) -> None:
+        covers = len(self.operations)
+        time.sleep(self._sync_s)       # a disk of known speed: the real one may be busy; writes happen meanwhile
+        self.operations.append(Synced(_name(fd), covers))
+
+    # ------------------------------------------------------------------ what is on the disk
+
+    def files(self, at: int) -> List[str]:
+        """Files that exist after `at` operations."""
+        return sorted({*self.before, *(operation.file for operation in self.operations[:at])})
+
+    def durable(self, file: str, at: int) -> int:
+        """How many operations are certainly on the disk, of this file."""
+        return max((operation.covers for operation in self.operations[:at]
+                    if isinstance(operation, Synced) and operation.file == file), default=0)
+
+    def image(self, file: str, first: int, pieces: Sequence[Union[Write, Truncate]] = ()) -> bytes:
+        """The file after its first operations, all of them, and these pieces of others."""
+        image = bytearray(self.before.get(file, b''))
+        for operation in itertools.chain(self.operations[:first], pieces):
+            if operation.file != file:
+                continue
+            if isinstance(operation, Write):
+                put(image, operation.offset, operation.data)
+            elif isinstance(operation, Truncate):
+                del image[operation.size:]
+        return bytes(image)
+
+    def loose(self, file: str, at: int) -> List[Union[Write, Truncate]]:
+        """What the disk may or may not have of a file, in pieces that it has whole or not at all."""
+        pieces: List[Union[Write, Truncate]] = []
+        for operation in self.operations[self.durable(file, at):at]:
+            if operation.file == file and isinstance(operation, Write):
+                pieces += blocks_of(operation)
+            elif operation.file == file and isinstance(operation, Truncate):
+                pieces.append(operation)
+        return pieces
+
+
+class State(NamedTuple):
+    """One power cut: after how many operations, what is on the disk, what happened, for people."""
+
+    at: int
+    images: Images
+    what: str
+
+
+def _name(fd: int) -> str:
+    return os.path.basename(os.readlink(f'/proc/self/fd/{fd}'))
+
+
+def read_images(folder: Path) -> Images:
+    return {path.name: path.read_bytes() for path in sorted(folder.glob('*.tif'))}
+
+
+def put(image: bytearray, offset: int, data: bytes) -> None:
+    if len(image) < offset + len(data):
+        image.extend(bytes(offset + len(data) - len(image)))
+    image[offset:offset + len(data)] = data
+
+
+def _block(piece: Union[Write, Truncate]) -> int:
+    return piece.offset // BLOCK if isinstance(piece, Write) else CUT
+
+
+def blocks_of(write: Write) -> List[Write]:
+    pieces = []
+    position = 0
+    while position < len(write.data):
+        offset = write.offset + position
+        size = min(BLOCK - offset % BLOCK, len(write.data) - position)
+        pieces.append(Write(write.file, offset, write.data[position:position + size]))
+        position += size
+    return pieces
+
+
+# ---------------------------------------------------------------------- the states
+
+
+def systematic(tape: Tape) -> Iterator[State]:
+    """Before and after every operation, each torn at every block, all kept, all lost, and each block lost alone."""
+    for at in range(len(tape.operations) + 1):
+        files = tape.files(at)
+        kept = {file: tape.image(file, at) for file in files}
+        lost = {file: tape.image(file, tape.durable(file, at)) for file in files}
+        yield State(at, kept, 'all kept')
+        yield State(at, lost, 'all unsynced lost')
+        for file in files:
+            yield State(at, {**lost, file: kept[file]}, f'only {file} kept')
+            pieces = tape.loose(file, at)
+            for block in sorted({_block(piece) for piece in pieces} - {CUT}):
+                without = [piece for piece in pieces if _block(piece) != block]
+                image = tape.image(file, tape.durable(file, at), without)
+                yield State(at, {**kept, file: image}, f'block {block} of {file} lost')
+                if len(image) < len(kept[file]):
+                    longer = image + bytes(len(kept[file]) - len(image))
+                    yield State(at, {**kept, file: longer}, f'block {block} of {file} lost, the size kept')
+        if at < len(tape.operations) and isinstance(tape.operations[at], Write):
+            yield from _torn(tape, at, kept)
+
+
+def _torn(tape: Tape, at: int, kept: Images) -> Iterator[State]:
+    """The operation that comes next, torn at its block boundaries."""
+    write = tape.operations[at]
+    assert isinstance(write, Write)
+    pieces = blocks_of(write)
+    for number in range(1, len(pieces)):
+        for some, what in ((pieces[:number], 'beginning'), (pieces[number:], 'end'),
+                           (pieces[:number] + pieces[number + 1:], 'all but one block')):
+            image = bytearray(kept.get(write.file, tape.before.get(write.file, b'')))
+            for piece in some:
+                put(image, piece.offset, piece.data)
+            yield State(at, {**kept, write.file: bytes(image)}, f'{what} of {write.file}+{write.offset}, {number}')
+
+
+def by_chance(tape: Tape, rng: random.Random) -> State:
+    """Any unsynced block in any of its states, lost ones as zeros or garbage."""
+    at = rng.randint(0, len(tape.operations))
+    images = {}
+    share, garbage = rng.choice((0.0, 0.3, 0.7, 1.0)), rng.random() < 0.5
+    for file in tape.files(at):
+        full = tape.image(file, at)
+        by_block: Dict[int, List[Union[Write, Truncate]]] = {}
+        for piece in tape.loose(file, at):
+            by_block.setdefault(_block(piece), []).append(piece)
+        pieces: List[Union[Write, Truncate]] = []
+        for found in by_block.values():
+            if rng.random() < share:
+                pieces += found[:rng.randint(1, len(found))]
+        pieces.sort(key=lambda piece: isinstance(piece, Write))      # a cut that came last would undo the writes
+        durable = tape.durable(file, at)
+        image = bytearray(tape.image(file, durable, pieces))
+        if rng.random() < 0.5 and len(image) < len(full):
+            image.extend(bytes(len(full) - len(image)))
+        if garbage:
+            _fill(image, len(tape.image(file, durable)), pieces, rng)
+        images[file] = bytes(image)
+    return State(at, images, f'by chance, {share:.0%} kept')
+
+
+def _fill(image: bytearray, first: int, pieces: Sequence[Any], rng: random.Random) -> None:
+    """Garbage in whole blocks behind the durable end of which nothing was kept."""
+    written = {_block(piece) for piece in pieces}
+    for block in range(-(-first // BLOCK), len(image) // BLOCK):
+        if block not in written:
+            image[block * BLOCK:(block + 1) * BLOCK] = rng.getrandbits(8 * BLOCK).to_bytes(BLOCK, 'little')
+
+
+# ---------------------------------------------------------------------- an independent reader
+
+
+class Page(NamedTuple):
+    """A page found by its text in the bytes of a file. end: of its IFD, without the link."""
+
+    index: int
+    start: int
+    end: int
+    file: str
+
+
+def whole_pages(file: str, data: bytes) -> List[Page]:
+    """Pages with strip, text and IFD in a file that a recorder has finished."""
+    found = []
+    for text in PAGE_TEXT.finditer(data):
+        ifd = -(-text.end() // 8) * 8
+        count, = struct.unpack_from('<Q', data, ifd)
+        tags = {tag: value for tag, _, _, value in struct.iter_unpack('<HHQQ', data[ifd + 8:ifd + 8 + 20 * count])}
+        found.append(Page(json.loads(text.group()[:-1])['index'], tags[273], ifd + 8 + 20 * count, file))
+    return found
+
+
+def chain(data: bytes, picture: Callable[[int], np.ndarray]) -> List[int]:
+    """The frames' numbers along the chain; every page is checked. Raises AssertionError."""
+    if data[:8] != struct.pack('<2sHHH', b'II', 43, 8, 0):
+        return []                       # no reader opens it
+    offset, = struct.unpack_from('<Q', data, 8)
+    indices: List[int] = []
+    while offset:
+        assert offset % 8 == 0 and offset + 8 <= len(data), f'the chain leads to {offset}'
+        count, = struct.unpack_from('<Q', data, offset)
+        assert count in (14, 16) and offset + 16 + 20 * count <= len(data), f'{count} tags at {offset}'
+        tags = {tag: (length, value) for tag, _, length, value in
+                struct.iter_unpack('<HHQQ', data[offset + 8:offset + 8 + 20 * count])}
+        strip = data[tags[273][1]:tags[273][1] + tags[279][1]]
+        text = data[tags[270][1]:tags[270][1] + tags[270][0]]
+        if text.startswith(b'<?xml'):
+            assert not indices and text.endswith(b'</OME>\0'), 'a torn description'
+            text = data[tags[273][1] + tags[279][1]:]
+            text = text[:text.index(b'\0') + 1]
+        indices.append(check_page(strip, text, picture, compressed=count == 16))
+        offset, = struct.unpack_from('<Q', data, offset + 8 + 20 * count)
+        assert len(indices) < 10_000, 'the chain loops'
+    return indices
+
+
+def check_page(strip: bytes, text: bytes, picture: Callable[[int], np.ndarray], compressed: bool) -> int:
+    seal = re.search(rb',"crc32":"([0-9a-f]{8})"}\0$', text)
+    assert seal, 'a torn text'
+    assert zlib.crc32(strip + text[:seal.start()]) == int(seal.group(1), 16), 'a wrong checksum'
+    index = json.loads(text[:-1])['index']
+    expected = picture(index)
+    pixels = np.frombuffer(zlib.decompress(strip) if compressed else strip, np.uint8).reshape(expected.shape)
+    if compressed:
+        pixels = np.cumsum(pixels, axis=1, dtype=np.uint8)
+    assert (pixels[..., ::-1] if expected.ndim == 3 else pixels).tobytes() == expected.tobytes(), 'wrong pixels'
+    return int(index)
+
+
+# ---------------------------------------------------------------------- recordings and repairs on tape
+
+
+@dataclass
+class Take:
+    """A tape, and what is known of its recording: every page where it was written, and the camera's pictures."""
+
+    name: str
+    tape: Tape
+    picture: Callable[[int], np.ndarray]
+    pages: List[Page] = field(default_factory=list)
+    originals: Images = field(default_factory=dict)
+    least: int = 0                  # pages that the chains had before (a repair must not lose one)
+
+
+def pictures(channels: int) -> Callable[[int], np.ndarray]:
+    shape = (HEIGHT, WIDTH) if channels == 1 else (HEIGHT, WIDTH, channels)
+    return lambda index: np.clip(np.random.default_rng(index).normal(100, 9, shape), 0, 255).astype(np.uint8)
+
+
+def take_recording(folder: Path, *, pages: int = 30, channels: int = 3, level: int = 6, split: int = 0) -> Take:
+    """Record; the pages come while syncs are going on."""
+    folder.mkdir()
+    picture = pictures(channels)
+    tape = Tape(folder)
+    errors: List[BaseException] = []
+    with tape.recording():
+        sink = PageSink(folder / 'a.tif', height=HEIGHT, width=WIDTH, pixel_format='gray' if channels == 1 else 'bgr',
+                        level=level, split_frames=split, sync_interval_s=0.004, on_written=lambda jobs: None,
+                        on_error=errors.append, about=ABOUT, threads=1)
+        for number in range(pages):
+            index = number + (number >= LOST_FRAME)
+            lost = ({'index': LOST_FRAME, 'count': 1, 'time_ns': 10**18 + LOST_FRAME - 1, 'reason': 'camera gap'},) \
+                if number == LOST_FRAME else ()
+            sink.submit(PageJob(picture(index), PageRecord(index, 10**18 + index, host_ns=number, lost=lost)))
+            time.sleep(0.0005)
+        sink.finish(lambda info: {'report': {}, **ABOUT})
+    assert not errors, errors
+    originals = read_images(folder)
+    found = [page for file, data in originals.items() for page in whole_pages(file, data)]
+    assert [page.index for page in found] == [n + (n >= LOST_FRAME) for n in range(pages)], 'no proper recording'
+    return Take(folder.name, tape, picture, found, originals)
+
+
+def take_repair(folder: Path, of: Take, state: State) -> Optional[Take]:
+    """Repair a recording where it stands, after a power cut; None where there is nothing to repair."""
+    folder.mkdir()
+    lay_out(folder, state.images)
+    tape = Tape(folder, sync_s=0)
+    try:
+        with tape.recording():
+            repair(folder / 'a.tif', in_place=True)
+    except RecordingFormatError:
+        return None
+    if any(isinstance(operation, Write) and operation.file.startswith('.') for operation in tape.operations):
+        return None                 # a new file takes the old one's place: nothing is written into the old one
+    least = sum(len(chain(data, of.picture)) for data in state.images.values())
+    return Take(folder.name, tape, of.picture, of.pages, of.originals, least)
+
+
+def lay_out(folder: Path, images: Images) -> None:
+    for name, data in images.items():
+        (folder / name).write_bytes(data)
+
+
+def takes(folder: Path, rng: random.Random) -> List[Take]:
+    """Recordings in one file and in several, compressed and not; repairs in place of what they leave when cut off."""
+    made = [take_recording(folder / 'one', pages=30),
+            take_recording(folder / 'split', pages=26, channels=1, level=0, split=9),
+            take_recording(folder / 'long', pages=90, channels=1)]
+    for take in list(made):
+        # Only what was not moved: blocks that are missing would have the whole file written anew.
+        states = [state for state in systematic(take.tape) if state.what in ('all kept', 'all unsynced lost')]
+        for number, state in enumerate(rng.sample(states, 4) + [states[-2]]):
+            repaired = take_repair(folder / f'{take.name}-repair-{number}', take, state)
+            if repaired is not None and repaired.tape.operations:
+                made.append(repaired)
+    return made
+
+
+# ---------------------------------------------------------------------- the judge
+
+
+class Judge:
+    """Judges states, each distinct one once. Attributes: states, distinct, and what was wrong, by kind."""
+
+    KINDS = ('bad_chains', 'missing_linked', 'missing_synced', 'missing_whole', 'wrong_pixels', 'not_verified',
+             'other_errors')
+
+    def __init__(self, folder: Path) -> None:
+        self.states = self.distinct = self.repaired = self.recovered = 0
+        self.wrong = dict.fromkeys(self.KINDS, 0)
+        self.failures: List[str] = []
+        self._folder = folder
+        self._seen: Dict[int, Tuple[int, ...]] = {}
+
+    def stats(self) -> Dict[str, Any]:
+        return {'states': self.states, 'distinct': self.distinct, 'repaired': self.repaired,
+                'pages_recovered': self.recovered, **self.wrong, 'failures': self.failures[:50]}
+
+    def state(self, take: Take, state: State) -> None:
+        """One power cut: the chains as they are, then the repair."""
+        self.states += 1
+        self.chains(take, state)
+        key = hash((take.name, state.at if take.least else 0, *sorted(state.images.items())))
+        if key in self._seen:
+            return
+        self._seen[key] = ()
+        self.distinct += 1
+        self._repair(take, state)
+
+    def chains(self, take: Take, state: State) -> None:
+        """The chain of each file consists of whole pages, all of those that were linked and synced among them."""
+        reached = 0
+        for file, data in state.images.items():
+            try:
+                pages = chain(data, take.picture)
+            except (AssertionError, KeyError, ValueError, struct.error, zlib.error) as error:
+                self._fail('bad_chains', take, state, f'{file}: {error}')
+                continue
+            reached += len(pages)
+            linked = links(take.tape.image(file, take.tape.durable(file, state.at)))
+            if len(pages) < linked:
+                self._fail('missing_linked', take, state, f'{file}: {len(pages)} of {linked} pages')
+        if reached < take.least:
+            self._fail('missing_linked', take, state, f'{reached} of the {take.least} pages before the repair')
+
+    def _fail(self, kind: str, take: Take, state: State, text: str) -> None:
+        self.wrong[kind] += 1
+        self.failures.append(f'{kind}: {take.name}, operation {state.at}, {state.what}: {text}')
+
+    def _repair(self, take: Take, state: State) -> None:
+        whole = {page.index for page in take.pages if _same(take, page, state.images.get(page.file, b''))}
+        synced = {page.index for page in take.pages if _same(
+            take, page, take.tape.image(page.file, take.tape.durable(page.file, state.at)))}
+        place = Path(tempfile.mkdtemp(dir=self._folder))
+        try:
+            lay_out(place, state.images)
+            with mock.patch.multiple(os, fdatasync=_nothing, fsync=_nothing):      # real disks are slow
+                got = self._repaired(take, state, place, bool(whole | synced))
+        finally:
+            shutil.rmtree(place)
+        self.recovered += len(got)
+        for kind, expected in (('missing_synced', synced), ('missing_whole', whole)):
+            if expected - set(got):
+                self._fail(kind, take, state, f'frames {sorted(expected - set(got))[:9]}')
+
+    def _repaired(self, take: Take, state: State, place: Path, expected: bool) -> List[int]:
+        given = place / sorted(state.images)[0] if state.images else place / 'a.tif'
+        try:
+            result = repair(given)
+        except RecordingFormatError as error:
+            if expected:
+                self._fail('other_errors', take, state, str(error))
+            return []
+        except Exception as error:
+            if state.images:
+                self._fail('other_errors', take, state, f'{type(error).__name__}: {error}')
+            return []
+        files = result.files or result.sources
+        self.repaired += 1
+        if any((place / name).read_bytes() != data for name, data in state.images.items()):
+            self._fail('other_errors', take, state, 'the original was changed')
+        verification = verify(files[0], threads=1)
+        if not verification.ok and not (result.healthy and take.least == 0):
+            self._fail('not_verified', take, state, str(verification.findings[:2]))
+        try:
+            return [index for path in files for index in chain(path.read_bytes(), take.picture)]
+        except (AssertionError, KeyError, ValueError, struct.error, zlib.error) as error:
+            self._fail('wrong_pixels', take, state, str(error))
+            return []
+
+
+def _nothing(fd: int) -> None:
+    pass
+
+
+def _same(take: Take, page: Page, data: bytes) -> bool:
+    """Whether strip, text and IFD of a page are there (its link may be missing)."""
+    return data[page.start:page.end] == take.originals[page.file][page.start:page.end]
+
+
+def links(data: bytes) -> int:
+    """How many pages the chain has, by its links alone."""
+    offset, pages = (struct.unpack_from('<Q', data, 8)[0] if len(data) >= 16 else 0), 0
+    while offset:
+        count, = struct.unpack_from('<Q', data, offset)
+        offset, = struct.unpack_from('<Q', data, offset + 8 + 20 * count)
+        pages += 1
+    return pages
+
+
+# ---------------------------------------------------------------------- all of it
+
+
+def run(seed: int, count: int, folder: Path) -> Dict[str, Any]:
+    """`count` states: systematic ones in a seeded choice, two in five by chance. Raises nothing for what it finds."""
+    rng = random.Random(seed)
+    place = Path(tempfile.mkdtemp(prefix='power-cuts-', dir=folder))
+    try:
+        made = takes(place, rng)
+        judge = Judge(place)
+        planned = [(take, state) for take in made for state in systematic(take.tape)]
+        rng.shuffle(planned)
+        for take, state in planned[:count - 2 * count // 5]:
+            judge.state(take, state)
+        while judge.states < count:
+            take = rng.choice(made)
+            judge.state(take, by_chance(take.tape, rng))
+        return {**judge.stats(), 'takes': len(made), 'systematic_states': len(planned)}
+    finally:
+        shutil.rmtree(place)
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--states', type=int, default=2000)
+    parser.add_argument('--seed', type=int, default=0)
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        stats = run(options.seed, options.states, Path(folder))
+    print(json.dumps(stats, indent=2))
+    return 1 if stats['failures'] else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
