@@ -1,4 +1,4 @@
-# make demo · make test · make test-full · make faults · make lint · make types · make bench · make fresh-machine
+# make demo · make test · make test-full · make faults · make soak · make lint · make types · make bench · make fresh-machine
 # make test-picamera2 · make test-arm
 #
 # Everything goes into a virtual environment of its own. Another Python:
@@ -7,13 +7,14 @@
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
+SOAK_ARGS ?=
 BENCH_ARGS ?=
 FAULTS_ARGS ?=
 
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-full faults lint types bench fresh-machine test-picamera2 test-arm clean
+.PHONY: demo test test-full faults soak lint types bench fresh-machine test-picamera2 test-arm clean
 
 demo: $(VENV)/.demo
 	sh scripts/demo.sh $(VENV)
@@ -27,6 +28,10 @@ test-full: $(VENV)/.test $(VENV)/.demo
 # Every fault, 20 times: about an hour on two cores. FAULTS_ARGS='--runs 1' is a first look; '--help' tells the rest.
 faults: $(VENV)/.test
 	$(BIN)/python -m tests.faults.campaign $(FAULTS_ARGS)
+
+# Half an hour:  make soak SOAK_ARGS='--minutes 2'  is the short way; --help tells the rest.
+soak: $(VENV)/.test
+	$(BIN)/python tests/soak/soak.py $(SOAK_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -49,7 +54,7 @@ test-arm:
 	sh scripts/arm-tests.sh $(PYTEST_ARGS)
 
 clean:
-	rm -rf $(VENV) .venvs build dist *.egg-info demo-output faults-output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venvs build dist *.egg-info demo-output faults-output soak-output .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/.installed: setup.py pyproject.toml
 	sh scripts/system-packages.sh
