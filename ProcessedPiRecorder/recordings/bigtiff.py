@@ -10,6 +10,7 @@ straddles two blocks of the disk could be torn.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -22,8 +23,8 @@ from ..errors import RecordingFileError
 from .space import Room, room_at
 from .volume import volume_of
 
-__all__ = ['HEADER_SIZE', 'BigTiffAppender', 'EncodedPage', 'PageLayout', 'PagePlace', 'file_error', 'refuse_fat',
-           'sync_folder', 'write_all']
+__all__ = ['HEADER_SIZE', 'BigTiffAppender', 'EncodedPage', 'PageLayout', 'PagePlace', 'file_error', 'is_full',
+           'refuse_fat', 'sync_folder', 'write_all']
 
 log = logging.getLogger(__name__)
 
@@ -222,7 +223,12 @@ class BigTiffAppender:
         self.end = ifd_offset + len(ifd)
         self.sync()
         self._write_link(FIRST_IFD_AT, ifd_offset)
-        self.sync()
+        try:
+            self.sync()
+        except RecordingFileError:
+            # Both chains are whole. But what nobody could make sure of must not be found as a clean end.
+            self._write_link(FIRST_IFD_AT, first.ifd_offset)
+            raise
         self.close()
 
     def rescue(self) -> None:
@@ -351,8 +357,12 @@ def file_error(path: Path, what: str, error: OSError) -> RecordingFileError:
     return RecordingFileError(f'{path} {what}: {error.strerror or error}; {_advice(error)}')
 
 
+def is_full(error: RecordingFileError) -> bool:
+    """Whether what was too much is all that was wrong: a smaller write may still fit."""
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 def _advice(error: OSError) -> str:
-    import errno
     known: Tuple[Tuple[Tuple[int, ...], str], ...] = (
         ((errno.ENOSPC,), 'make room on the disk or record to another one'),
         ((errno.EDQUOT,), 'your quota there is used up: remove files of yours, have it raised, or record to another '

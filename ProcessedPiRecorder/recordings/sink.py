@@ -22,7 +22,7 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 import numpy as np
 
 from ..errors import RecordingFileError
-from .bigtiff import EncodedPage, PageLayout, file_error, refuse_fat, refuse_if_recording, sync_folder
+from .bigtiff import EncodedPage, PageLayout, file_error, is_full, refuse_fat, refuse_if_recording, sync_folder
 from .effort import Choice, EffortChooser, Load, Room
 from .encoder import PageEncoder
 from .page import PageRecord, open_text, seal_text, strip_crc
@@ -323,11 +323,11 @@ class PageSink:
         """Write pages that all belong to one part."""
         try:
             self._part.append([encoded.page for encoded in batch])
-        except RecordingFileError:
-            if len(batch) == 1:
+        except RecordingFileError as error:
+            if len(batch) == 1 or not is_full(error):
                 raise
-            # The disk is full, most likely: each page that still fits is one more that is not lost.
-            for encoded in batch:
+            log.warning('%s; trying page by page', error)
+            for encoded in batch:          # each one that still fits is one more that is not lost
                 self._append([encoded])
             return
         written_ns = time.monotonic_ns()
@@ -408,7 +408,10 @@ class PageSink:
         # All torn ends go first: what they took is room for the ends of the files.
         whole = [part for part in parts if self._rescued(part)]
         for part in whole:
-            self._finish_rescued(part, describe, last=part is parts[-1])
+            last = part is parts[-1]
+            # The last one tells of all of them, which nobody can while one of them is not known to be safe.
+            if not last or len(whole) == len(parts):
+                self._finish_rescued(part, describe, last)
         for part in parts:
             part.close()
         self.unfinished = [part.path for part in parts if not part.finished]
