@@ -28,6 +28,7 @@ from .encoder import PageEncoder
 from .page import PageRecord, open_text, seal_text, strip_crc
 from .part import FinishedPage, PartInfo, RecordingPart, part_path, parts_on_disk
 from .pressure import PressureLog
+from .rescue import rescue
 from .space import SpaceWatch
 from .stages import InOrder, Syncer
 
@@ -326,7 +327,7 @@ class PageSink:
         except RecordingFileError as error:
             if len(batch) == 1 or not is_full(error):
                 raise
-            log.warning('%s; trying page by page', error)
+            log.info('%s; trying page by page', error)
             for encoded in batch:          # each one that still fits is one more that is not lost
                 self._append([encoded])
             return
@@ -405,35 +406,13 @@ class PageSink:
         parts = [*self._syncer.take_full(), self._part]
         if not self._part.pages:
             self._remove_empty(parts.pop())
-        # All torn ends go first: what they took is room for the ends of the files.
-        whole = [part for part in parts if self._rescued(part)]
-        for part in whole:
-            last = part is parts[-1]
-            # The last one tells of all of them, which nobody can while one of them is not known to be safe.
-            if not last or len(whole) == len(parts):
-                self._finish_rescued(part, describe, last)
-        for part in parts:
-            part.close()
+        rescue(parts, lambda part, last: self._finish_part(part, describe, last))
         self.unfinished = [part.path for part in parts if not part.finished]
         self._count_bytes()
 
-    @staticmethod
-    def _rescued(part: RecordingPart) -> bool:
-        try:
-            part.rescue()
-        except OSError as error:
-            log.warning('%s: its last pages could not be linked (%s); the pages before them can be read',
-                        part.path, error)
-            return False
-        return True
-
-    def _finish_rescued(self, part: RecordingPart, describe: Describe, last: bool) -> None:
-        try:
-            info = self._info(part, last)
-            part.finish(info, describe(info) if last else self._about)
-        except Exception as error:
-            log.info('%s: it could not be finished (%s); its pages can be read', part.path, error)
-            self._rescued(part)            # once more: the end is torn again
+    def _finish_part(self, part: RecordingPart, describe: Describe, last: bool) -> None:
+        info = self._info(part, last)
+        part.finish(info, describe(info) if last else self._about)
 
     def _remove_empty(self, part: RecordingPart) -> None:
         """The first page of a file has already failed: nothing is in it."""
