@@ -1,182 +1,165 @@
-"""Power cuts, simulated from the real writes and syncs of a real recording.
+"""Power cuts, simulated from the real writes and syncs of real recordings and repairs (tests/faults/power_cuts.py).
 
-A disk may have written or lost each block that was not synced, in any order, each block with any of the states that
-it went through. Whatever it kept, the chain that starts at the header must consist of whole pages.
+Here in a shortened form; and the simulation itself is tested: it must find a protocol that is broken on purpose.
 """
 
 from __future__ import annotations
 
-import json
+import itertools
 import os
-import re
-import struct
-import threading
-import time
-import zlib
+import random
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Iterator, List, Tuple
 
-import numpy as np
 import pytest
+import tifffile
 
-from ProcessedPiRecorder.recordings import bigtiff
-from ProcessedPiRecorder.recordings.page import PageRecord
-from ProcessedPiRecorder.recordings.sink import PageJob, PageSink
+from ProcessedPiRecorder.recordings.bigtiff import BigTiffAppender
+from ProcessedPiRecorder.recordings.repair.in_place import InPlace
+from tests.faults import power_cuts
+from tests.faults.power_cuts import Judge, State, Synced, Take, Write, by_chance, chain, systematic
 
-BLOCK = 4096
-PAGES, HEIGHT, WIDTH = 60, 23, 37
-
-
-class Write(NamedTuple):
-    offset: int
-    data: bytes
-
-
-class Synced(NamedTuple):
-    """A sync has ended; ``covers`` operations had been logged when it began."""
-
-    covers: int
-
-
-class Tape:
-    """Every write and sync of one file, in the order in which they ended."""
-
-    def __init__(self) -> None:
-        self.operations: List[Any] = []
-        self._lock = threading.Lock()
-        self._pwritev = os.pwritev
-
-    def pwritev(self, fd: int, buffers: Sequence[Any], offset: int) -> int:
-        with self._lock:
-            written = self._pwritev(fd, buffers, offset)
-            self.operations.append(Write(offset, b''.join(bytes(buffer) for buffer in buffers)[:written]))
-        return written
-
-    def fdatasync(self, fd: int) -> None:
-        covers = len(self.operations)
-        time.sleep(0.002)      # a disk of known speed: the real one may be busy; writes happen meanwhile
-        self.operations.append(Synced(covers))
-
-    def after_power_cut(self, at: int, rng: np.random.Generator) -> bytes:
-        """What may be on the disk when the power fails after ``at`` operations."""
-        done = self.operations[:at]
-        durable = max((operation.covers for operation in done if isinstance(operation, Synced)), default=0)
-        image = bytearray()
-        for operation in done[:durable]:
-            if isinstance(operation, Write):
-                _put(image, operation.offset, operation.data)
-        loose: Dict[int, List[Write]] = {}
-        for operation in done[durable:]:
-            if isinstance(operation, Write):
-                for piece in _blocks(operation):
-                    loose.setdefault(piece.offset // BLOCK, []).append(piece)
-        kept = rng.choice([0.0, 0.3, 0.7, 1.0])
-        for pieces in loose.values():
-            if rng.random() < kept:
-                for piece in pieces[:rng.integers(1, len(pieces) + 1)]:
-                    _put(image, piece.offset, piece.data)
-        return bytes(image)
-
-
-def _blocks(write: Write) -> List[Write]:
-    pieces = []
-    position = 0
-    while position < len(write.data):
-        offset = write.offset + position
-        size = min(BLOCK - offset % BLOCK, len(write.data) - position)
-        pieces.append(Write(offset, write.data[position:position + size]))
-        position += size
-    return pieces
-
-
-def _put(image: bytearray, offset: int, data: bytes) -> None:
-    if len(image) < offset + len(data):
-        image.extend(bytes(offset + len(data) - len(image)))
-    image[offset:offset + len(data)] = data
-
-
-def pages_reached(data: bytes, pictures: List[np.ndarray]) -> Optional[int]:
-    """How many pages the chain holds; every one is checked. None: the header is not there yet."""
-    if data[:2] != b'II':
-        assert not any(data[:16])
-        return None
-    offset, = struct.unpack_from('<Q', data, 8)
-    page = 0
-    while offset:
-        count, = struct.unpack_from('<Q', data, offset)
-        assert count == 16
-        tags = {tag: (length, value) for tag, _, length, value in
-                (struct.unpack_from('<HHQQ', data, offset + 8 + 20 * number) for number in range(count))}
-        strip = data[tags[273][1]:tags[273][1] + tags[279][1]]
-        text = data[tags[270][1]:tags[270][1] + tags[270][0]]
-        check_page(page, strip, text, pictures[page])
-        offset, = struct.unpack_from('<Q', data, offset + 8 + 20 * count)
-        page += 1
-    return page
-
-
-def check_page(page: int, strip: bytes, text: bytes, picture: np.ndarray) -> None:
-    assert text[-1:] == b'\0'
-    if text.startswith(b'<?xml'):
-        assert page == 0 and text.endswith(b'</OME>\0')
-    else:
-        seal = re.search(rb',"crc32":"([0-9a-f]{8})"}\0$', text)
-        assert seal and json.loads(text[:-1])['page'] == page
-        assert zlib.crc32(strip + text[:seal.start()]) == int(seal.group(1), 16)
-    pixels = np.frombuffer(zlib.decompress(strip), np.uint8).reshape(picture.shape)
-    np.testing.assert_array_equal(np.cumsum(pixels, axis=1, dtype=np.uint8)[..., ::-1], picture)
+REPAIRED = 60        # states that are repaired, too
 
 
 @pytest.fixture(scope='module')
-def pictures() -> List[np.ndarray]:
-    rng = np.random.default_rng(4)
-    return [np.clip(rng.normal(100, 2.5, (HEIGHT, WIDTH, 3)), 0, 255).astype(np.uint8) for _ in range(PAGES)]
+def takes(tmp_path_factory: pytest.TempPathFactory) -> List[Take]:
+    folder = tmp_path_factory.mktemp('takes')
+    made = [power_cuts.take_recording(folder / 'one'),
+            power_cuts.take_recording(folder / 'split', pages=26, channels=1, level=0, split=9)]
+    return made + list(repairs_of(folder, made))
 
 
-@pytest.fixture(scope='module')
-def tape(tmp_path_factory: pytest.TempPathFactory, pictures: List[np.ndarray]) -> Tape:
-    tape = Tape()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bigtiff.os, 'pwritev', tape.pwritev)
-        patch.setattr(bigtiff.os, 'fdatasync', tape.fdatasync)
-        sink = PageSink(tmp_path_factory.mktemp('crash') / 'a.tif', height=HEIGHT, width=WIDTH, pixel_format='bgr',
-                        level=6, sync_interval_s=0.004, on_written=lambda jobs: None, on_error=pytest.fail)
-        for number, picture in enumerate(pictures):
-            sink.submit(PageJob(picture, PageRecord(number, 10**18 + number)))
-            time.sleep(0.001)
-        sink.finish(lambda info: {'report': {}})
-    return tape
+def repairs_of(folder: Path, recordings: List[Take]) -> Iterator[Take]:
+    for take in recordings:
+        states = [state for state in systematic(take.tape) if state.what == 'all kept']
+        for number, state in enumerate((states[len(states) // 2], power_cuts.before_the_switch(take))):
+            repaired = power_cuts.take_repair(folder / f'{take.name}-{number}', take, state)
+            assert repaired is not None and repaired.tape.operations
+            yield repaired
 
 
-def test_the_tape_is_a_real_recording(tape: Tape, pictures: List[np.ndarray]) -> None:
-    everything = tape.after_power_cut(len(tape.operations), np.random.default_rng(0))
-    assert pages_reached(everything, pictures) == PAGES
-    syncs = [number for number, operation in enumerate(tape.operations) if isinstance(operation, Synced)]
+def all_states(takes: List[Take]) -> List[Tuple[Take, State]]:
+    return [(take, state) for take in takes for state in systematic(take.tape)]
+
+
+def test_the_tapes_are_of_real_recordings(takes: List[Take]) -> None:
+    for take in takes:
+        operations = take.tape.operations
+        end = [state for state in systematic(take.tape) if state.at == len(operations)][0]
+        assert end.images == power_cuts.read_images(take.tape._folder)
+        assert sum(len(chain(data, take.picture)) for data in end.images.values()) >= take.least
+    syncs = [(number, operation) for number, operation in enumerate(takes[0].tape.operations)
+             if isinstance(operation, Synced)]
     assert len(syncs) >= 6
-    assert any(tape.operations[number].covers < number - 1 for number in syncs), 'nothing was written during a sync'
+    assert any(operation.covers < number - 1 for number, operation in syncs), 'nothing was written during a sync'
 
 
-@pytest.mark.parametrize('seed', range(150))
-def test_after_a_power_cut_every_reachable_page_is_whole(tape: Tape, pictures: List[np.ndarray], seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    at = int(rng.integers(0, len(tape.operations) + 1))
-    reached = pages_reached(tape.after_power_cut(at, rng), pictures)
-    # What was linked before the last sync began stays.
-    covered = max((operation.covers for operation in tape.operations[:at] if isinstance(operation, Synced)), default=0)
-    durable = bytearray()
-    for operation in tape.operations[:covered]:
-        if isinstance(operation, Write):
-            _put(durable, operation.offset, operation.data)
-    if covered:
-        assert reached is not None and reached >= (linked_pages(bytes(durable)))
+def test_switches_are_eight_aligned_bytes(takes: List[Take]) -> None:
+    """What is written over is a link or, in a repair, what no chain reaches; a link never straddles two blocks."""
+    switches = 0
+    for take in takes:
+        ends = {name: len(data) for name, data in take.tape.before.items()}
+        for operation in take.tape.operations:
+            if not isinstance(operation, Write):
+                continue
+            end = ends.get(operation.file, 0)
+            if operation.offset < end and (len(operation.data) == 8 or not take.tape.before):
+                assert len(operation.data) == 8 and operation.offset % 8 == 0
+                assert operation.offset // 4096 == (operation.offset + 7) // 4096
+                switches += 1
+            ends[operation.file] = max(end, operation.offset + len(operation.data))
+    assert switches > 20
 
 
-def linked_pages(data: bytes) -> int:
-    offset, pages = struct.unpack_from('<Q', data, 8)[0], 0
-    while offset:
-        offset, = struct.unpack_from('<Q', data, offset + 8 + 20 * 16)
-        pages += 1
-    return pages
+def test_after_any_power_cut_every_reachable_page_is_whole(takes: List[Take], tmp_path: Path) -> None:
+    judge = Judge(tmp_path)
+    for take, state in all_states(takes):
+        judge.chains(take, state)
+    rng = random.Random(5)
+    for _ in range(500):
+        take = rng.choice(takes)
+        judge.chains(take, by_chance(take.tape, rng))
+    assert judge.failures == []
+
+
+def test_after_any_power_cut_repair_finds_every_page(takes: List[Take], tmp_path: Path) -> None:
+    judge = Judge(tmp_path)
+    rng = random.Random(6)
+    for take, state in rng.sample(all_states(takes), REPAIRED):
+        judge.state(take, state)
+        take = rng.choice(takes)
+        judge.state(take, by_chance(take.tape, rng))
+    assert judge.failures == [] and judge.recovered > 500
+
+
+def test_a_general_reader_opens_what_a_power_cut_leaves(takes: List[Take], tmp_path: Path) -> None:
+    rng = random.Random(7)
+    for number, (take, state) in enumerate(rng.sample(all_states(takes), 25)):
+        for name, data in state.images.items():
+            pages = chain(data, take.picture)
+            if pages:
+                path = tmp_path / f'{number}-{name}'
+                path.write_bytes(data)
+                with tifffile.TiffFile(path) as tif:
+                    assert len(tif.pages) == len(pages)
+                    last = take.picture(pages[-1])
+                    assert (tif.pages[-1].asarray() == (last if last.ndim == 2 else last[..., ::-1])).all()
+
+
+# ---------------------------------------------------------------------- the test of the test
+
+
+def link_first(self: BigTiffAppender) -> None:
+    """As `sync` must not be: the link is written before the pages are safe."""
+    with self._lock:
+        group, self._group = self._group, None
+    if group is not None:
+        self._write_link(self._link_at, group.first_ifd)
+        self._link_at = group.last_next_at
+        self.linked_pages += group.pages
+    os.fdatasync(self._fd)
+
+
+def switch_first(self: BigTiffAppender, first_text: bytes, finish: Any = BigTiffAppender.finish) -> None:
+    """As `finish` must not be: the header is switched before the description is safe."""
+    calls = itertools.count()
+    sync = self.sync
+    self.sync = lambda: None if next(calls) == 1 else sync()   # type: ignore[method-assign]
+    finish(self, first_text)
+
+
+@pytest.mark.parametrize('method, broken', [('sync', link_first), ('finish', switch_first)])
+def test_a_broken_protocol_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, broken: Any) -> None:
+    monkeypatch.setattr(BigTiffAppender, method, broken)
+    take = power_cuts.take_recording(tmp_path / 'broken')
+    judge = Judge(tmp_path)
+    for state in systematic(take.tape):
+        judge.chains(take, state)
+    assert judge.wrong['bad_chains']
+
+
+@pytest.mark.parametrize('skipped', [0, 2])
+def test_a_repair_that_does_not_sync_in_time_is_found(takes: List[Take], tmp_path: Path,
+                                                      monkeypatch: pytest.MonkeyPatch, skipped: int) -> None:
+    calls = itertools.count()
+    real = InPlace._sync
+    monkeypatch.setattr(InPlace, '_sync', lambda self: None if next(calls) == skipped else real(self))
+    unlinked = [state for state in systematic(takes[0].tape) if state.what == 'all kept'
+                and b'<?xml' not in state.images.get('a.tif', b'') and len(state.images.get('a.tif', b'')) > 10_000][-1]
+    # The kernel had all that the killed recorder wrote, and the disk nothing of it.
+    repaired = power_cuts.take_repair(tmp_path / 'broken', takes[0], unlinked)
+    assert repaired is not None
+    if skipped == 0:
+        repaired.tape.operations[:0] = [Write('a.tif', 0, repaired.tape.before.pop('a.tif'))]
+        repaired.least = 0
+        repaired.tape.operations[1:] = [operation._replace(covers=operation.covers + 1)
+                                        if isinstance(operation, Synced) else operation
+                                        for operation in repaired.tape.operations[1:]]
+    judge = Judge(tmp_path)
+    for state in systematic(repaired.tape):
+        judge.chains(repaired, state)
+    assert judge.wrong['bad_chains']
 
 
 def test_a_killed_recording_opens_everywhere(tmp_path: Path) -> None:
@@ -184,8 +167,6 @@ def test_a_killed_recording_opens_everywhere(tmp_path: Path) -> None:
     import signal
     import subprocess
     import sys
-
-    import tifffile
 
     from ProcessedPiRecorder.recordings.reader import RecordingFile
     script = '''
