@@ -20,7 +20,8 @@ class Loss:
         index: the number that the first missing frame would have had.
         count: how many are missing.
         time_ns: the originating time of the last frame before them (ns since 1970 UTC); None if there was none.
-        reason: 'camera gap', 'ring full', 'camera error', 'stall', 'source broke off', 'unpaired', 'process died'.
+        reason: 'camera gap', 'ring full', 'camera error', 'stall', 'source broke off', 'unpaired', 'process died';
+            'damaged': their pages were in the file and were destroyed (``ppr repair`` tells so).
         detail: more, for people.
     """
 

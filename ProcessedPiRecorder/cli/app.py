@@ -112,6 +112,24 @@ def verify(path: Annotated[Path, typer.Argument(help='A recording; of a split on
     raise typer.Exit(run_verify(path, as_json=as_json, threads=threads, quiet=quiet))
 
 
+@app.command(epilog='Exit codes: 0 everything that the files held is recovered, or there was nothing to do · 1 some of '
+                    'it is not recoverable · 2 bad usage · 3 it failed, and nothing was changed.')
+@errors_told(debugging)
+def repair(path: Annotated[Path, typer.Argument(help='A recording; of a split one, any file.')],
+           output: Annotated[Optional[Path], typer.Option(
+               '--output', '-o', help='The new file; default: trial_repaired.tif beside trial.tif.')] = None,
+           in_place: Annotated[bool, typer.Option('--in-place', help=(
+               'Finish the recording where it stands, instead of writing a new one; needs little room.'))] = False,
+           as_json: Annotated[bool, typer.Option('--json', help='Print everything as JSON.')] = False) -> None:
+    """Make a finished recording of every whole page of one that was cut off or damaged.
+
+    After a crash, a power cut, a full or failing disk, with holes, or with its end missing. The original is only read,
+    unless --in-place.
+    """
+    from .repair import run_repair
+    raise typer.Exit(run_repair(path, output=output, in_place=in_place, as_json=as_json))
+
+
 @app.command()
 @errors_told(debugging)
 def cameras(as_json: Annotated[bool, typer.Option('--json', help='Print them as JSON.')] = False) -> None:

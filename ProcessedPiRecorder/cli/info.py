@@ -40,8 +40,8 @@ def describe_recording(recording: RecordingFile) -> Dict[str, Any]:
         'pages': len(index), 'width': recording.width, 'height': recording.height,
         'pixel_format': recording.pixel_format, 'first_time_ns': int(index['time_ns'][0]),
         'last_time_ns': int(index['time_ns'][-1]), 'effort': _efforts(index), 'gaps': find_gaps(index),
-        'report': stored.get('report'), 'settings': stored.get('settings'), 'metadata': stored.get('metadata'),
-        'camera': stored.get('camera'), 'marks': stored.get('marks'), 'part': stored.get('file')}
+        'report': stored.get('report'), 'settings': recording.about.get('settings'),
+        'metadata': recording.about.get('metadata'), 'camera': recording.about.get('camera'), 'marks': stored.get('marks'), 'part': stored.get('file')}
 
 
 def find_gaps(index: np.ndarray) -> List[Dict[str, Any]]:
@@ -66,7 +66,8 @@ def _print_facts(console: Console, facts: Dict[str, Any]) -> None:
                   f'{duration(seconds)} from {clock_time(facts["first_time_ns"])} UTC')
     if not facts['finished']:
         console.print(f'[bold yellow]UNFINISHED[/]  the recording was cut off, or is still running. '
-                      f'{count(facts["pages"], "page")} can be read; its verdict, settings and metadata are not in it.')
+                      f'{count(facts["pages"], "page")} can be read; it has no verdict. Once it has been cut off, '
+                      f'run:  ppr repair {escape(facts["file"])}', soft_wrap=True)
     report = stored_report(facts)
     if report is not None:
         print_verdict(console, report)

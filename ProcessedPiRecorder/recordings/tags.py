@@ -46,8 +46,8 @@ class FileBytes:
         return pieces[0] if len(pieces) == 1 else b''.join(pieces)
 
     def damaged(self, why: str) -> RecordingFormatError:
-        return RecordingFormatError(f'{self.path} is not a readable recording: {why}; a general TIFF reader, such '
-                                    'as tifffile, may still read pages of it')
+        return RecordingFormatError(f'{self.path} is not a readable recording: {why};  ppr repair  makes a sound '
+                                    'recording of the pages that are whole')
 
 
 class PageShape(NamedTuple):
