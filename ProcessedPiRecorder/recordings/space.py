@@ -40,8 +40,8 @@ class Shortage(NamedTuple):
     needed: int
 
     def __str__(self) -> str:
-        return (f'{_mb(self.free)} are free, of which {_mb(self.reserve)} are to stay free (disk_reserve_mb) and '
-                f'{_mb(self.needed)} are needed for the frames on their way and the end of the file')
+        return (f'{_size(self.free)} are free, of which {_size(self.reserve)} are to stay free (disk_reserve_mb) and '
+                f'{_size(self.needed)} are needed for the frames on their way and the end of the file')
 
 
 def room_at(place: Union[int, Path]) -> Optional[Room]:
@@ -83,10 +83,10 @@ def refuse_full_disk(path: Path, disk_reserve_mb: Optional[float], bytes_a_secon
     reserve = reserve_bytes(disk_reserve_mb, room.total)
     if free < reserve + bytes_a_second:
         why = 'the larger of 1 % of the disk and 200 MB, unless disk_reserve_mb is given' if disk_reserve_mb is None \
-            else f'disk_reserve_mb={disk_reserve_mb:g}'
+            else f'disk_reserve_mb={disk_reserve_mb:.12g}'
         raise RecordingFileError(
-            f'{path.parent} has only {_mb(free)} free; {_mb(reserve)} are to stay free ({why}), and a second of frames '
-            f'takes up to {_mb(bytes_a_second)}. Make room, record to another disk, or pass a smaller '
+            f'{path.parent} has only {_size(free)} free; {_size(reserve)} are to stay free ({why}), and a second of frames '
+            f'takes up to {_size(bytes_a_second)}. Make room, record to another disk, or pass a smaller '
             'disk_reserve_mb (0: record until the disk is full)')
 
 
@@ -171,5 +171,7 @@ def _size_on_disk(path: Path) -> int:
     return status.st_blocks * 512 if status.st_nlink == 1 else 0
 
 
-def _mb(number: int) -> str:
+def _size(number: int) -> str:
+    if number >= 10**11:
+        return f'{number / 1e9:,.0f} GB'
     return f'{number / 1e6:,.0f} MB' if number >= 10**7 else f'{number / 1e6:.2g} MB'
