@@ -140,6 +140,8 @@ class RecordedFile:
             self.is_unfinished = True
         self.layout = PageLayout(*self.shape)
         self._find_pages()
+        if not self.pages:
+            raise RecordingFormatError('its first page is damaged')
 
     def _read_description(self, text: bytes) -> None:
         self.finished, self.xml = True, text

@@ -15,11 +15,21 @@ from .findings import Findings
 
 __all__ = ['check_results']
 
+#: The reason of losses that a repair tells: pages were there, and could not be recovered.
+DESTROYED = 'damaged'
+
 
 class _Frames:
-    """Looks up the times of frames by their numbers."""
+    """Looks up the times of frames by their numbers.
 
-    def __init__(self, indices: 'array[int]', times_ns: 'array[int]') -> None:
+    report: tells of frames that were recorded, and destroyed since; unknown_too: others may have been in the recording.
+    """
+
+    def __init__(self, indices: 'array[int]', times_ns: 'array[int]', report: Optional[Report],
+                 unknown_too: bool) -> None:
+        destroyed = [] if report is None else [loss for loss in report.losses if loss.reason == DESTROYED]
+        self._destroyed = [range(loss.index, loss.index + loss.count) for loss in destroyed]
+        self._unknown_too = unknown_too
         numbers = np.frombuffer(indices, np.int64) if len(indices) else np.zeros(0, np.int64)
         self._order = np.argsort(numbers, kind='stable')
         self._numbers = numbers[self._order]
@@ -31,6 +41,10 @@ class _Frames:
         if place == len(self._numbers) or int(self._numbers[place]) != index:
             return None
         return self._times_ns[int(self._order[place])]
+
+    def may_have_been(self, index: int) -> bool:
+        """Whether a frame that is not there may have been recorded."""
+        return self._unknown_too or any(index in destroyed for destroyed in self._destroyed)
 
 
 def check_results(first_file: Path, report: Optional[Report], indices: 'array[int]', times_ns: 'array[int]',
@@ -47,10 +61,10 @@ def check_results(first_file: Path, report: Optional[Report], indices: 'array[in
                                           'this file, which does not exist')
         return None
     lines, torn = 0, False
-    beyond = report is None or not whole or report.captured > report.written
-    frames = _Frames(indices, times_ns)
+    more = report is None or not whole or report.captured > report.written or report.stopped == 'cut off'
+    frames = _Frames(indices, times_ns, report, more)
     try:
-        for lines, problem in _lines(path, frames, beyond):
+        for lines, problem in _lines(path, frames):
             if problem:
                 findings.add('results', path, f'line {lines}: {problem}')
         torn = _is_torn(path)
@@ -64,19 +78,19 @@ def check_results(first_file: Path, report: Optional[Report], indices: 'array[in
     return lines
 
 
-def _lines(path: Path, frames: _Frames, beyond: bool) -> Iterator[Tuple[int, str]]:
+def _lines(path: Path, frames: _Frames) -> Iterator[Tuple[int, str]]:
     for number, (index, time_ns, _) in enumerate(read_results(path), 1):
-        yield number, _problem(index, time_ns, frames, beyond)
+        yield number, _problem(index, time_ns, frames)
 
 
-def _problem(index: object, time_ns: object, frames: _Frames, beyond: bool) -> str:
+def _problem(index: object, time_ns: object, frames: _Frames) -> str:
     if index is None and time_ns is None:
         return ''                          # put outside of any frame
     if type(index) is not int or type(time_ns) is not int:
         return f'it is bound to frame {str(index)[:40]!r} at {str(time_ns)[:40]!r}, which is none'
     expected = frames.time_ns(index)
     if expected is None:
-        return '' if beyond else f'it is bound to frame {index}, which is not in the recording'
+        return '' if frames.may_have_been(index) else f'it is bound to frame {index}, which is not in the recording'
     return '' if expected == time_ns else f'it has frame {index} at {time_ns} ns, the page has it at {expected} ns'
 
 

@@ -121,7 +121,8 @@ class RecordingCheck:
         facts, last = part_facts(recorded), self._last
         if recorded.part is not None and recorded.part != number:
             recorded.found('parts', f'it says that it is part {recorded.part}; by its name it is part {number}')
-        if last is not None and facts.get('first_name') != last.facts.get('first_name'):
+        known = last is not None and bool(facts) and bool(last.facts)
+        if last is not None and known and facts.get('first_name') != last.facts.get('first_name'):
             recorded.found('parts', f'it belongs to {facts.get("first_name")!r}, the file before it to '
                                     f'{last.facts.get("first_name")!r}')
 
