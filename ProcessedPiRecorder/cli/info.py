@@ -37,11 +37,12 @@ def describe_recording(recording: RecordingFile) -> Dict[str, Any]:
     stored = recording.annotations
     return {
         'file': str(recording.path), 'bytes': recording.path.stat().st_size, 'finished': recording.finished,
-        'pages': len(index), 'width': recording.width, 'height': recording.height,
+        'description_intact': recording.sealed, 'pages': len(index), 'width': recording.width, 'height': recording.height,
         'pixel_format': recording.pixel_format, 'first_time_ns': int(index['time_ns'][0]),
         'last_time_ns': int(index['time_ns'][-1]), 'effort': _efforts(index), 'gaps': find_gaps(index),
         'report': stored.get('report'), 'settings': recording.about.get('settings'),
-        'metadata': recording.about.get('metadata'), 'camera': recording.about.get('camera'), 'marks': stored.get('marks'), 'part': stored.get('file')}
+        'metadata': recording.about.get('metadata'), 'camera': recording.about.get('camera'),
+        'marks': stored.get('marks'), 'part': stored.get('file')}
 
 
 def find_gaps(index: np.ndarray) -> List[Dict[str, Any]]:
@@ -68,6 +69,9 @@ def _print_facts(console: Console, facts: Dict[str, Any]) -> None:
         console.print(f'[bold yellow]UNFINISHED[/]  the recording was cut off, or is still running. '
                       f'{count(facts["pages"], "page")} can be read; it has no verdict. Once it has been cut off, '
                       f'run:  ppr repair {escape(facts["file"])}', soft_wrap=True)
+    if not facts['description_intact']:
+        console.print('[bold red]DAMAGED[/]  verdict, settings and metadata are not what was written into the file. '
+                      f'What is still right tells:  ppr verify {escape(facts["file"])}', soft_wrap=True)
     report = stored_report(facts)
     if report is not None:
         print_verdict(console, report)

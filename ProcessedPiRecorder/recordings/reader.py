@@ -16,7 +16,7 @@ from ..errors import RecordingFileError, RecordingFormatError
 from .bigtiff import HEADER_SIZE, file_error
 from .decoder import decode_strip
 from .index import BLOCK_HEADER_SIZE, INDEX_DTYPE, index_record, parse_block, parse_block_header
-from .ome import parse_annotations
+from .ome import parse_annotations, seal_is_intact
 from .page import PageRecord, StoredPage, parse_text, strip_crc, text_is_intact
 from .preface import HEAD_SIZE, head_length, parse_preface
 from .tags import FileBytes, Ifd, check_strip, read_header, read_ifd, shape_of
@@ -36,6 +36,7 @@ class RecordingFile:
         path; height, width: pixels; pixel_format: 'bgr' or 'gray'.
         finished: whether it came to a clean end (else it was cut off, or is being written).
         is_ours: True; a file that is not does not open.
+        sealed: whether what the annotations tell is what was written; True when unfinished.
         annotations: 'report', 'settings', 'metadata', 'camera', 'marks', 'file', …; {} when unfinished.
         about: 'settings', 'metadata', 'camera', also of an unfinished file; {} where they are not to be had.
     """
@@ -61,7 +62,8 @@ class RecordingFile:
         first = read_header(self._file)
         if first == 0:
             raise RecordingFormatError(f'{self.path} is not a readable recording: it holds no page yet; if it is being '
-                                       'recorded, look again in a few seconds; if it was cut off,  ppr repair  finds what is in it')
+                                       'recorded, look again in a few seconds; if it was cut off,  ppr repair  finds what '
+                                       'is in it')
         self._first = read_ifd(self._file, first)
         self._shape = shape_of(self._file, self._first)
         self.height, self.width, channels, _ = self._shape
@@ -69,6 +71,7 @@ class RecordingFile:
         self._index: Optional[np.ndarray] = None
         self._page0_text = self._read_text(self._first)
         self.annotations: Dict[str, Any] = {}
+        self.sealed = True
         if self._page0_text.startswith(b'<'):
             self._read_annotations()
         parse_text(self._page0_text)     # raises when the pages are not ours
@@ -90,6 +93,7 @@ class RecordingFile:
             raise RecordingFormatError(f'{self.path} is an OME-TIFF, but no recording of ProcessedPiRecorder; '
                                        'open it with a general TIFF reader')
         self.annotations = annotations
+        self.sealed = seal_is_intact(self._page0_text)
         self._page0_text = annotations.pop('page0').encode('ascii', 'replace')
 
     # ------------------------------------------------------------------ what is in it

@@ -13,6 +13,7 @@ import numpy as np
 
 from ProcessedPiRecorder.cli.info import show_recording
 from ProcessedPiRecorder.errors import RecorderError
+from ProcessedPiRecorder.recordings.ome import seal_is_intact
 from ProcessedPiRecorder.recordings.reader import RecordingFile
 from ProcessedPiRecorder.recordings.repair import repair
 from ProcessedPiRecorder.recordings.results import read_results, results_path
@@ -47,9 +48,14 @@ def read_all(folder: Path, mutant: Mutant, rng: random.Random, readers: Sequence
 
 
 def _info(path: Path, mutant: Mutant, rng: random.Random) -> str:
+    as_json = rng.random() < 0.5
     with contextlib.redirect_stdout(io.StringIO()) as told:
-        show_recording(path, as_json=rng.random() < 0.5)
-    told.getvalue().encode('utf-8', 'surrogateescape')
+        show_recording(path, as_json=as_json)
+    _printable(told.getvalue())
+    with RecordingFile(path) as recording:
+        warned = ('"description_intact": false' if as_json else 'DAMAGED') in told.getvalue()
+        if recording.finished and warned == seal_is_intact(mutant.description(path.name)):
+            raise WrongAnswer('it shows a damaged description as a good one, or a good one as damaged')
     return 'shown'
 
 

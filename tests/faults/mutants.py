@@ -6,11 +6,12 @@ import random
 import re
 import struct
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Tuple, Union
 
 import numpy as np
 
 from ProcessedPiRecorder.recordings.deflate import crc32
+from ProcessedPiRecorder.recordings.ome import seal_is_intact
 from ProcessedPiRecorder.recordings.reader import RecordingFile
 from tests.faults.tiny import Tiny, make_tiny
 
@@ -66,9 +67,25 @@ class Mutant:
 
     @property
     def is_changed(self) -> bool:
-        """Whether a TIFF differs from the base's."""
-        return any(bytes(data) != self.base.files[name] for name, data in self.files.items() if name.endswith('.tif')) \
+        """Whether a TIFF differs from the base's, in more than what a description that is sealed again tells."""
+        return any(self._without_xml(name, data) != self._without_xml(name, self.base.files[name])
+                   for name, data in self.files.items() if name.endswith('.tif')) \
             or len(self.files) != len(self.base.files)
+
+    def description(self, name: str) -> bytes:
+        """The description to which a file's header leads."""
+        data = bytes(self.files[name])
+        ifd, = struct.unpack_from('<Q', data, 8)
+        count, = struct.unpack_from('<Q', data, ifd)
+        for tag, _, length, value in struct.iter_unpack('<HHQQ', data[ifd + 8:ifd + 8 + 20 * count]):
+            if tag == 270:
+                return data[value:value + length - 1]
+        return b''
+
+    def _without_xml(self, name: str, data: Union[bytes, bytearray]) -> bytes:
+        start, end = self.base.xml if name == self.base.first else (0, 0)
+        xml = bytes(data[start:end])
+        return bytes(data[:start] + data[end:]) if xml and seal_is_intact(xml) else bytes(data)
 
     def write(self, folder: Path) -> None:
         folder.mkdir()
@@ -91,7 +108,8 @@ def make_bases(folder: Path) -> List[Base]:
     options: List[Tuple[str, Dict[str, Any]]] = [
         ('gray', {'level': 0, 'pixel_format': 'gray', 'results': 6}), ('colour', {'pages': 5}),
         ('one page', {'pages': 1, 'lost_before': (0,)}), ('unfinished', {'finish': False, 'results': 3}),
-        ('split', {'pages': 7, 'split': 3, 'results': 4}), ('split, unfinished', {'pages': 7, 'split': 3, 'finish': False}),
+        ('split', {'pages': 7, 'split': 3, 'results': 4}),
+        ('split, unfinished', {'pages': 7, 'split': 3, 'finish': False}),
         ('alike', {'level': 0, 'pixel_format': 'gray', 'statuses': ('raw',), 'lost_before': (), 'pages': 8})]
     bases = []
     for number, (name, chosen) in enumerate(options):
@@ -204,7 +222,8 @@ def _add_a_little(rng: random.Random, mutant: Mutant, name: str) -> None:
 def _insert(rng: random.Random, mutant: Mutant, name: str) -> None:
     data = mutant.files[name]
     start = rng.randrange(len(data) + 1)
-    data[start:start] = bytes(rng.getrandbits(8) if rng.random() < 0.5 else 0 for _ in range(rng.choice((1, 7, 8, 300))))
+    length = rng.choice((1, 7, 8, 300))
+    data[start:start] = bytes(rng.getrandbits(8) if rng.random() < 0.5 else 0 for _ in range(length))
 
 
 def _remove(rng: random.Random, mutant: Mutant, name: str) -> None:
@@ -261,8 +280,8 @@ def _edit_xml(rng: random.Random, mutant: Mutant, name: str) -> None:
     found = list(re.finditer(rng.choice((rb'-?\d+(\.\d+)?', rb'"[^"]*"', rb'[{}\[\]<>]', rb': ', rb'true|null')), xml))
     if found:
         hit = rng.choice(found)
-        new = rng.choice((b'0', b'-1', b'null', b'[]', b'{}', b'""', b'1e999', b'NaN', b'9' * 25, b'"\\ud800"', b'<', b'&',
-                          b'[' * 2000, b'&lt;', b'true', hit.group() + b'0', b''))
+        new = rng.choice((b'0', b'-1', b'null', b'[]', b'{}', b'""', b'1e999', b'NaN', b'9' * 25, b'"\\ud800"', b'<',
+                          b'&', b'[' * 2000, b'&lt;', b'true', hit.group() + b'0', b''))
         changed = xml[:hit.start()] + new[:max(len(hit.group()), rng.choice((0, 0, 5000)))] + xml[hit.end():]
         # Its length is known to the IFD, so it must stay what it is.
         xml = (changed + b' ' * len(xml))[:len(xml)] if len(changed) < len(xml) else changed[:len(xml)]
@@ -285,9 +304,11 @@ def _mutate_line(rng: random.Random, mutant: Mutant, name: str) -> None:
     lines = bytes(mutant.files[name]).splitlines(keepends=True) or [b'\n']
     at = rng.randrange(len(lines))
     lines[at] = rng.choice((
-        b'', b'\n', b'{}\n', b'[' * 5000 + b'\n', b'{"index": 1, "time_ns": 1, "result": ' + b'[' * 500 + b'\n', b'\xff\xfe\n',
-        lines[at] * 2, lines[at][:-1], lines[at].replace(b'0', b'99999999999999999999'), b'9' * 9000 + b'\n',
-        lines[at].replace(b'"index": ', b'"index": -'), b'{"index": 1e400, "time_ns": NaN, "result": null}\n', b'\0' * 100))
+        b'', b'\n', b'{}\n', b'[' * 5000 + b'\n', b'{"index": 1, "time_ns": 1, "result": ' + b'[' * 500 + b'\n',
+        b'\xff\xfe\n', b'9' * 9000 + b'\n', lines[at] * 2, lines[at][:-1],
+        lines[at].replace(b'0', b'99999999999999999999'),
+        lines[at].replace(b'"index": ', b'"index": -'),
+        b'{"index": 1e400, "time_ns": NaN, "result": null}\n', b'\0' * 100))
     mutant.files[name] = bytearray(b''.join(lines))
 
 

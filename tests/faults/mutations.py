@@ -1,6 +1,6 @@
 """Random mutations of recordings and of their results, fed to everything that reads them.
 
-    python -m tests.faults.mutations --count 10000 --seed 1        # a bad mutant is told with the command that replays it
+    python -m tests.faults.mutations --count 10000 --seed 1        # a bad mutant is told with what replays it
 
 `info`, `verify`, `repair` and the reader either give the right answer or raise an error of the package's own; none
 hangs, takes memory out of proportion, or leaves a file open. The judges run in processes that live for many mutants,
