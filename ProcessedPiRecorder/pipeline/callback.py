@@ -60,6 +60,7 @@ class CallbackRunner:
         self._callback = settings.callback
         self._ring, self._tell = ring, tell
         self._generation = arguments.generation
+        self._pid = os.getpid()
         self._offers, self._answers = LinkReader(arguments.offers_fd), LinkWriter(arguments.answers_fd)
         fit_link(arguments.answers_fd, ring.layout.slots)
         self._buffer: Deque[Frame] = collections.deque(maxlen=settings.buffer_length)
@@ -115,18 +116,25 @@ class CallbackRunner:
         return not self._offers.ended
 
     def _answer(self, record: Record) -> None:
-        frame = Frame(self._ring.slots[record.slot].copy(), record.a, record.b)
         self._index, self._time_ns = record.a, record.b
         begun_ns = time.monotonic_ns()
         outcome = Outcome.FAILED
         try:
-            self._buffer.append(frame)
-            outcome = self._record(self._callback(self._buffer, self._port), record)
+            self._buffer.append(Frame(self._ring.slots[record.slot].copy(), record.a, record.b))
+            returned = self._callback(self._buffer, self._port)
+            self._end_if_forked()
+            outcome = self._record(returned, record)
         except BaseException as error:     # SystemExit too: a callback does not end the recording
-            self._report(RemoteError.of(error, 'CallbackError', f'the callback failed on frame {record.a}: '))
+            self._end_if_forked()
+            self._report(error, record.a)
         self._flush_results()
         self._answers.send(Kind.DONE, record.slot, record.a, int(outcome), begun_ns, time.monotonic_ns(),
                            generation=self._generation)
+
+    def _end_if_forked(self) -> None:
+        """A fork that comes back from the call would answer in our place, and take our next frames."""
+        if os.getpid() != self._pid:
+            os._exit(0)
 
     def _record(self, returned: Any, record: Record) -> Outcome:
         """Put what the callback returned into the output slot, if it is to be recorded and can be."""
@@ -147,10 +155,10 @@ class CallbackRunner:
             return f'an array of {returned.dtype}, shape {returned.shape}'
         return ''
 
-    def _report(self, error: RemoteError) -> None:
+    def _report(self, error: BaseException, index: int) -> None:
         if self._told < 3:                 # the first few say it all; every one is counted by the lane
             self._told += 1
-            self._tell('cb_error', error)
+            self._tell('cb_error', RemoteError.of(error, 'CallbackError', f'the callback failed on frame {index}: '))
 
     def _leave(self) -> int:
         """Leave a context-managed callback, once; returns how many failures that was."""

@@ -26,6 +26,7 @@ __all__ = ['Channel', 'ChannelLogHandler', 'RemoteError']
 _HEADER = struct.Struct('<QI')
 _MAX_FDS = 8
 MOST_LOG_TEXT = 30_000    # characters; far below a socket's buffer
+MOST_WORDS = 5_000        # of an exception's own
 
 
 class Channel:
@@ -135,10 +136,10 @@ class RemoteError:
     def of(cls, error: BaseException, otherwise: str, context: str = '') -> 'RemoteError':
         """From a caught exception; one that is not of our tree becomes ``otherwise`` with ``context`` before it."""
         try:
-            words = str(error)
-        except Exception:                  # anything can be raised; the news of it must not fail
-            words = '(it cannot be printed)'
-        text = ''.join(traceback.format_exception(type(error), error, error.__traceback__))
+            words = _cut(str(error), MOST_WORDS)
+            text = _cut(''.join(traceback.format_exception(type(error), error, error.__traceback__)), MOST_LOG_TEXT)
+        except BaseException:              # anything can be raised, also by being printed; the news of it must not fail
+            words, text = '(it cannot be printed)', ''
         name = type(error).__name__
         if isinstance(error, errors.RecorderError) and getattr(errors, name, None) is type(error):
             return cls(name, words, text)
@@ -152,6 +153,11 @@ class RemoteError:
             error.__cause__ = errors.RemoteTraceback(self.traceback)
         assert isinstance(error, errors.RecorderError)
         return error
+
+
+def _cut(text: str, most: int) -> str:
+    """The beginning and the end of a text that is too long."""
+    return text if len(text) <= most else f'{text[:most // 2]} […] {text[-most // 2:]}'
 
 
 class ChannelLogHandler(logging.Handler):

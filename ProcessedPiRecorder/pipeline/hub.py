@@ -343,6 +343,8 @@ class Hub:
         lane.receive()
         if self._answers_watched.ended:
             self._unwatch_answers()
+            if self._settings.cb_type == '2Proc' and not lane.ended:
+                lane.despair()             # its thread has ended, and nobody can start another
             if lane.hopeless:              # no keeper will tell us of its burial
                 lane.bury(lane.generation, died=True)
 

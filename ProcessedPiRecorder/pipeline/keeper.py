@@ -20,6 +20,7 @@ from .crew import Crew
 from .deaths import death_of, death_while_starting, with_advice, with_result
 from .finisher import FinisherOrders, OwnFile
 from .loop import Loop
+from .orphans import adopt_orphans, end_orphans
 from .plan import (
     CALLBACK_RESTARTS,
     FINISH_TIMEOUT_S,
@@ -67,6 +68,7 @@ class Keeper:
         self._callback_errors: List[RemoteError] = []
         self._hung_generation = 0                      # killed because it hung: its death is no news
         self._restarts = 0
+        self._callback_despaired = False
         self._warnings: List[str] = []
         self._progress: Tuple[int, ...] = ()
 
@@ -74,6 +76,7 @@ class Keeper:
 
     def run(self) -> None:
         """Start, keep, bury, report."""
+        adopt_orphans()
         self._loop.watch_deaths()
         self._loop.watch(self._parent, self._receive_from_parent)
         failure: Optional[RemoteError] = None
@@ -332,8 +335,12 @@ class Keeper:
         progress = tuple(self._stat(name) for name in
                          (Stat.WRITTEN, Stat.PROCESSED, Stat.RESULTS, Stat.FINISHED_BYTES))
         if self._progress == progress and not self._loop.is_set('progress') and self._report is None:
-            self._kill('finisher' if self._crew.alive('writer') is None else 'writer')
-            return
+            if self._crew.alive('writer') is None or self._settings.cb_type != '3Proc' or self._callback_despaired:
+                self._kill('finisher' if self._crew.alive('writer') is None else 'writer')
+                return
+            # Restarts that hang can take longer than a file: what waits for the callback can go past it.
+            self._callback_despaired = True
+            self._crew.tell('writer', 'cb_lost')
         self._progress = progress
         self._loop.after('progress', FINISH_TIMEOUT_S + slowest_call_s(self._settings), self._watch_progress)
 
@@ -481,6 +488,7 @@ class Keeper:
                 child.kill()
             child.channel.close()
         self._crew.members.clear()
+        end_orphans()
 
 
 def keeper_main(channel: Channel, plan: Plan, arguments: Any) -> int:

@@ -26,6 +26,8 @@ BYPASS_SHARE = 0.5
 GIVE_UP_SHARE = 0.85
 #: Offers under way at once, so that the callback never waits for the next frame.
 DEPTH = 2
+#: So much too late a hung call is only noticed by a hub that did not run itself.
+LATE_NS = 1_000_000_000
 
 
 class Outcome(enum.IntEnum):
@@ -81,6 +83,7 @@ class Lane:
         self._end_sent = False
         self._answered = 0                 # by this generation
         self.stuck = False                # '2Proc': hung, and cannot be killed
+        self._spared: Optional[Held] = None
         self._last_done_ns = 0
         self._end_ns = 0                   # when END was sent
         self._buried: Dict[int, Deque[Held]] = {}
@@ -100,7 +103,15 @@ class Lane:
         if not self.offered or self.stuck or not self.connected:
             return None
         over_ns = now_ns - self._call_begun_ns() - self._limit_ns()
-        return over_ns / 1e9 if over_ns >= 0 else None
+        if over_ns < 0:
+            return None
+        present = self.offered[0]
+        if over_ns > LATE_NS and present is not self._spared:
+            # We wake up when its time is over. Noticed this late, we were stopped ourselves, and perhaps the callback
+            # with us (a frozen container, a paused virtual machine): its time begins anew, once.
+            self._spared, present.offered_ns = present, now_ns
+            return None
+        return over_ns / 1e9
 
     def time_left_s(self, now_ns: int) -> Optional[float]:
         """Seconds until the present call, or __exit__, counts as hung; None when there is none."""

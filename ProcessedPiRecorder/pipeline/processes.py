@@ -23,6 +23,7 @@ from typing import Any, Callable, Iterable, Optional
 
 from ..errors import SettingsError, signal_name
 from .channel import Channel, ChannelLogHandler, RemoteError
+from .rank import step_back
 
 __all__ = ['Child', 'ending_of', 'exit_text', 'start_child']
 
@@ -214,6 +215,8 @@ def run_child(role: str, entry: Callable[..., Any], channel: Channel, plan: Any,
     if role in ('callback', 'writer'):
         os.register_at_fork(after_in_child=_listen_to_signals)
     _log_to(channel)
+    if role in ('callback', 'display'):
+        step_back()
     _calm_opencv()
     code = 1
     try:

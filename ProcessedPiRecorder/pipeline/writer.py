@@ -33,7 +33,10 @@ def _start_inner_callback(channel: Channel, plan: Plan, ring: Ring,
             return
         finally:
             os.close(entered_write)
-        runner.run()
+        try:
+            runner.run()
+        except BaseException as error:
+            channel.send('cb_error', RemoteError.of(error, 'CallbackError', "the callback's thread has ended: "))
 
     thread = threading.Thread(target=live, name='ppr-callback', daemon=True)
     thread.start()
