@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 
 #: However short camera_timeout is, a camera may be silent for so many frame periods.
 STALL_PERIODS = 3
+#: A broken cable can damage every frame, each in a way of its own: the first of these tell enough, and neither memory
+#: nor the report may grow with the rest. (Lost frames are counted, all of them.)
+MOST_DETAILS, MOST_DEFECTS = 10_000, 100
 
 
 class ReaderArguments(NamedTuple):
@@ -140,13 +143,17 @@ class RingSink(FrameSink):
 
     def _report(self, count: int, reason: str, detail: str) -> None:
         if detail:
-            self.details[self._next_index] = detail
+            self._note_detail(self._next_index, detail)
         defect = f'{reason}: {detail}' if detail else '' if count else reason
-        if defect and defect not in self.defects:
-            self.defects.append(defect)
+        if defect and defect not in self.defects and len(self.defects) <= MOST_DEFECTS:
+            self.defects.append(defect if len(self.defects) < MOST_DEFECTS else 'and more of the like')
         if count:
             self._detector.reported(count)
             self._lose(count, reason)
+
+    def _note_detail(self, index: int, detail: str) -> None:
+        if len(self.details) < MOST_DETAILS or index in self.details:
+            self.details[index] = detail
 
     # -- for the reader
 
@@ -262,7 +269,7 @@ class RingSink(FrameSink):
             loss, self._pending = self._pending, None
             known = loss.reason if loss.reason in LOSS_REASONS else 'other'
             if known == 'other':
-                self.details.setdefault(loss.index, loss.reason)
+                self._note_detail(loss.index, self.details.get(loss.index, loss.reason))
             self._send(Kind.LOST, 0, loss.index, loss.count, loss.time_ns, LOSS_REASONS.index(known))
 
     def _send(self, kind: int, *fields: int) -> None:

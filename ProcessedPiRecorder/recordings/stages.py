@@ -13,6 +13,10 @@ __all__ = ['InOrder', 'Syncer']
 
 T = TypeVar('T')
 
+#: Parts that may wait to be finished. Each holds a descriptor and a quarter of a megabyte, and a disk that syncs slowly
+#: finishes tiny parts more slowly than they fill.
+MOST_FULL = 32
+
 
 class InOrder(Generic[T]):
     """Items that come in any order, with their numbers, and are taken in the order of these."""
@@ -73,20 +77,21 @@ class Syncer:
         self._finish_part = finish_part
         self._fail = fail
         self._due = 0.0          # the first pages are synced at once: from then on the file can be opened
-        self._closing = False
+        self._closing = self._failed = False
         self.thread = threading.Thread(target=self._run, name='ppr-sync', daemon=True)
 
     def touched(self) -> None:
         """The current part has pages to sync."""
         with self._cond:
-            self._cond.notify()
+            self._cond.notify_all()
 
     def turn_to(self, part: RecordingPart) -> None:
-        """The current part is full; ``part`` takes its place."""
+        """The current part is full; ``part`` takes its place. Blocks while MOST_FULL wait to be finished."""
         with self._cond:
             self._full.append(self._part)
             self._part = part
-            self._cond.notify()
+            self._cond.notify_all()
+            self._cond.wait_for(lambda: len(self._full) < MOST_FULL or self._failed)
 
     @property
     def full_parts(self) -> int:
@@ -97,7 +102,7 @@ class Syncer:
         """Finish the full parts, then end. Blocks."""
         with self._cond:
             self._closing = True
-            self._cond.notify()
+            self._cond.notify_all()
         if self.thread.ident is not None:
             self.thread.join()
 
@@ -118,11 +123,15 @@ class Syncer:
                     self._finish_part(part)
                     with self._cond:
                         self._full.popleft()
+                        self._cond.notify_all()
                 else:
                     self._due = time.monotonic() + self._interval_s
                     part.sync()
         except BaseException as error:   # noqa: B036 (whatever it is, the recording must hear of it)
             self._fail(error)
+            with self._cond:
+                self._failed = True
+                self._cond.notify_all()
 
     def _next_task(self) -> tuple[Optional[RecordingPart], bool]:
         """The part to work on, and whether it is full; None to end. Blocks until there is something to do."""
