@@ -24,8 +24,8 @@ SHOWN_FINDINGS = 20
 #: Kinds of findings by what was checked, in the order in which it is told, and what to do where it is wrong.
 CHECKS: Tuple[Tuple[str, Tuple[str, ...], str], ...] = (
     ('files: all here, finished', ('unfinished', 'unreadable', 'parts'),
-     'Of a file that was cut off or damaged `ppr repair` finds every page that is whole. Bring missing files of a split '
-     'recording back beside the others, under their old names.'),
+     'Of a file that was cut off or damaged `ppr repair` finds every page that is whole. Missing files of a split '
+     'recording belong beside the others, under their old names.'),
     ('pages: pixels decode, checksums fit', ('checksum', 'pixels', 'text'),
      'What a damaged page shows cannot be trusted. Copy the file again from where it was recorded, if it is still '
      'there; `ppr repair` keeps the pages that are whole. Check the disk (dmesg tells more).'),
