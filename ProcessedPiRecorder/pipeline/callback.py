@@ -209,7 +209,7 @@ def _end_as_orphan(keeper_fd: int, writer_fd: int, runner: CallbackRunner) -> No
         poll = select.poll()
         poll.register(fd, 0)               # only for the other end's being closed, which is always told
         poll.poll()
-    if not runner.left.wait(2 * STOP_GRACE_S):
+    if not runner.left.wait(STOP_GRACE_S):
         os.killpg(0, signal.SIGKILL)       # with all that it has started
 
 

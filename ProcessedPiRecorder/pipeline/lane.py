@@ -24,6 +24,8 @@ __all__ = ['BYPASS_SHARE', 'GIVE_UP_SHARE', 'Held', 'Lane', 'Outcome']
 BYPASS_SHARE = 0.5
 #: … and even a frame that it is working on is given up (recorded raw) when the ring is this full.
 GIVE_UP_SHARE = 0.85
+#: How long the call that is under way may last when the keeper is dead, or no callback can be started any more.
+DESPAIR_NS = 2_000_000_000
 #: Offers under way at once, so that the callback never waits for the next frame.
 DEPTH = 2
 #: So much too late a hung call is only noticed by a hub that did not run itself.
@@ -176,8 +178,10 @@ class Lane:
         return True
 
     def despair(self) -> None:
-        """There will be no callback again."""
+        """There will be no callback again, and nobody is left to end this one: it is not waited for long."""
         self.hopeless = True
+        self._timeout_ns = min(self._timeout_ns, DESPAIR_NS)
+        self._first_timeout_ns = min(self._first_timeout_ns, DESPAIR_NS)
 
     # -- frames
 
