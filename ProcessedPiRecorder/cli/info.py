@@ -36,8 +36,9 @@ def describe_recording(recording: RecordingFile) -> Dict[str, Any]:
     index = recording.index()
     stored = recording.annotations
     return {
-        'file': str(recording.path), 'bytes': recording.path.stat().st_size,
-        'finished': recording.finished, 'description_intact': recording.sealed, 'pages': len(index), 'width': recording.width, 'height': recording.height,
+        'file': str(recording.path), 'bytes': recording.path.stat().st_size, 'finished': recording.finished,
+        'description_intact': recording.sealed, 'pages': len(index),
+        'width': recording.width, 'height': recording.height,
         'pixel_format': recording.pixel_format, 'first_time_ns': int(index['time_ns'][0]),
         'last_time_ns': int(index['time_ns'][-1]), 'effort': _efforts(index), 'gaps': find_gaps(index),
         'report': stored.get('report'), 'settings': recording.about.get('settings'),
