@@ -262,9 +262,10 @@ def count_results(path: Path, last_index: int) -> Tuple[int, int]:
     try:
         with open(path, 'rb') as file:
             for line in iter(lambda: file.readline(MAX_LINE), b''):
-                lines += line.endswith(b'\n')
+                whole = line.endswith(b'\n')
+                lines += whole
                 match = _RESULT.match(line)
-                if match and int(match.group(1)) > last_index:
+                if whole and match and int(match.group(1)) > last_index:
                     behind.add(int(match.group(1)))
     except FileNotFoundError:
         pass

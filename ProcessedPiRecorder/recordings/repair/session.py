@@ -284,10 +284,10 @@ class Session:
         result, notes, last = self.result, self.result.notes, self._recording.parts[-1]
         notes.append(f'{result.pages_found:,} whole pages found, {result.pages_recovered_behind:,} of them where no '
                      'reader got to')
-        if result.pages_damaged:
-            notes.append(f'{result.pages_damaged:,} pages are known to have been there and are not whole')
-        if result.pages_left_out:
-            notes.append(f'{result.pages_left_out:,} whole pages do not belong to this recording and were left out')
+        for number, text in ((result.pages_damaged, 'known to have been there that are not whole'),
+                             (result.pages_left_out, 'left out that do not belong to this recording')):
+            if number:
+                notes.append(f'{number:,} page{"s" if number != 1 else ""} {text}')
         if result.torn_bytes:
             notes.append(f'{result.torn_bytes:,} bytes belong to no whole page')
         unreadable = sum(state.unreadable for state in self._recording.parts)
@@ -307,7 +307,9 @@ class Session:
 def _torn_bytes(state: FileState) -> int:
     rows = state.rows
     pages = int((rows['ifd_offset'].astype('int64') - rows['strip_offset'].astype('int64')).sum())
-    known = state.begin + pages + len(rows) * state.layout.size + sum(len(block) for _, block in state.index_blocks())
+    known = state.begin + pages + len(rows) * state.layout.size
+    blocks = state.index_blocks()
+    known += sum(len(block) for place, block in blocks if place < state.end or state.description is not None)
     if state.description is not None:
         known += state.description.length + state.layout.size + 16
     return max(0, state.size - known) if not state.finished else 0

@@ -292,8 +292,7 @@ def _linked(file: Haystack, state: FileState) -> int:
     good = rows['has_ifd'] & (rows['shift'] == 0)
     follows = np.append(rows['next'][:-1] == rows['ifd_offset'][1:], False)
     breaks = np.flatnonzero(~(good & follows))
-    reached = int(breaks[0]) + 1 if good[0] else 0
-    state.reached = reached
+    state.reached = reached = _up_to(int(breaks[0]), good)
     if first == rows['ifd_offset'][0]:
         return reached
     ifd = read_own_ifd(file, first)
@@ -301,8 +300,12 @@ def _linked(file: Haystack, state: FileState) -> int:
         return 0
     if len(rows) == 1 or ifd.next != rows['ifd_offset'][1]:
         return 1
-    later = breaks[breaks > 0]
-    return int(later[0]) + 1 if good[1] else 1
+    return _up_to(int(breaks[breaks > 0][0]), good)
+
+
+def _up_to(last: int, good: np.ndarray) -> int:
+    """Pages of a chain that breaks off at this one: behind it, or before it if its own IFD is not whole."""
+    return last + 1 if good[last] else last
 
 
 def _is_finished(file: Haystack, state: FileState) -> bool:
