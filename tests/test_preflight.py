@@ -406,9 +406,9 @@ def test_a_slow_first_call_is_not_held_against_the_callback() -> None:
 
 
 def test_a_callback_that_fails() -> None:
-    judgement = judge(measured(trial_of(failed=12, error='ValueError: no mouse'), arguments=CALLED,
+    judgement = judge(measured(trial_of(callback_errors=12, error='ValueError: no mouse'), arguments=CALLED,
                                callback_mean_ms=1.0))
-    assert judgement.verdict == NO and 'failed on 12 of 121 frames: ValueError: no mouse' in told(judgement)
+    assert judgement.verdict == NO and '12 calls of the callback failed in 121 frames: ValueError: no mouse' in told(judgement)
     assert 'mend the callback' in told(judgement)
 
 

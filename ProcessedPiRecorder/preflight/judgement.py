@@ -136,8 +136,9 @@ def _on_the_camera_run(measured: Measurements) -> List[Finding]:
 def _on_the_callback(measured: Measurements, trial: Trial) -> List[Finding]:
     report, found = trial.report, []
     if trial.callback_error:
-        found.append(Finding(NO, f'the callback failed on {max(1, report.failed)} of {report.captured} frames: '
-                                 f'{trial.callback_error}'))
+        first = report.errors[0] if report.errors else trial.callback_error
+        found.append(Finding(NO, f'{max(1, report.callback_errors)} calls of the callback failed in '
+                                 f'{report.captured} frames: {first}'))
     if measured.starts_slowly:
         found.append(Finding(NOTE, f"the callback's first call takes {(measured.first_call_ms or 0) / 1000:.1f} s"
                                    + (f', and {report.bypassed} frames by-passed it' if report.bypassed else '')

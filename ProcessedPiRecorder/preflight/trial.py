@@ -28,7 +28,7 @@ LOOK_S = 0.05
 #: Of a trial, its first part is settling in: caches, the first calls, the first sample of the compressor.
 SETTLING = 0.25
 #: Slots by which the ring may be fuller at the end than before: pages are written in batches.
-GROWTH_FRAMES, GROWTH_SHARE = 3, 0.03
+GROWTH_FRAMES, GROWTH_SHARE = 3, 0.02
 FEWEST_SAMPLES = 6
 
 Watch = Callable[[Status], None]
