@@ -154,7 +154,7 @@ class Recording:
             facts = state.annotations.get('file', {})
             last = number + 1 == len(self.parts)
             if not state.finished or facts.get('part') != number or facts.get('first_page') != page \
-                    or facts.get('last') is not last or not self.about:
+                    or facts.get('last') is not last:
                 return False
             page += len(state.rows)
         return self.in_order() and not self.empty and not self.notes
