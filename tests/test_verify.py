@@ -158,9 +158,9 @@ def test_a_flipped_bit_in_any_byte_is_found(tmp_path: Path, options: Dict[str, A
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize('options', [GRAY, {}, {'level': 0}, {'pixel_format': 'gray', 'split': 2}])
+@pytest.mark.parametrize('options', [GRAY, {'split': 1}])
 def test_every_single_flipped_bit_is_found(tmp_path: Path, options: Dict[str, Any]) -> None:
-    files = make_tiny(tmp_path / 'a.tif', pages=3, **options).files
+    files = make_tiny(tmp_path / 'a.tif', pages=2, height=2, width=2, annotations={}, **options).files
     for path in files:
         for place, bit in bits_of(path, every=True):
             with flipped(path, place, bit):

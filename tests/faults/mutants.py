@@ -93,11 +93,17 @@ class Mutant:
             (folder / name).write_bytes(data)
 
     def whole_pages(self) -> List[int]:
-        """Originating times of the pages that stand where they were, unchanged; none if no IFD tells their shape."""
+        """Originating times of the pages that stand where they were, unchanged, in files with an IFD for their shape."""
         pages = self.base.pages
-        if not any(page.is_in(self.files, with_ifd=True) for page in pages.values()):
-            return []
-        return [time_ns for time_ns, page in pages.items() if page.is_in(self.files, with_ifd=False)]
+        with_shape = {page.file for page in pages.values() if page.is_in(self.files, with_ifd=True)}
+        return [time_ns for time_ns, page in pages.items()
+                if page.file in with_shape and page.is_in(self.files, with_ifd=False)]
+
+    @property
+    def is_ambiguous(self) -> bool:
+        """Whether nobody can tell which part of a recording a file is: it holds pages of two."""
+        return 'split' in self.base.name and any(
+            done.startswith(('concatenate', 'exchange_pages')) for done in self.done)
 
 
 # ---------------------------------------------------------------------- bases
