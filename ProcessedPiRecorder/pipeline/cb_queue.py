@@ -113,7 +113,7 @@ class CallbackQueue(_Side):
 
     Args:
         limit_bytes: memory for unread objects in each direction; more goes to an unlinked file.
-        spill_folder: where that file is made; None for the system's temporary folder.
+        spill_folder: where that file is made; None for a temporary folder on a disk.
     """
 
     def __init__(self, limit_bytes: int = DEFAULT_LIMIT, spill_folder: Optional[Path] = None) -> None:

@@ -12,6 +12,7 @@ kept. The files have no name: whatever happens, nothing of them remains on the d
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import struct
 import tempfile
@@ -20,16 +21,36 @@ from collections import deque
 from pathlib import Path
 from typing import IO, Callable, Deque, Iterable, List, NamedTuple, Optional
 
-__all__ = ['InputClosed', 'SpillQueue']
+from ..errors import RecordingFileError
+from ..recordings.volume import volume_of
+
+__all__ = ['InputClosed', 'SpillQueue', 'spill_folder']
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_LIMIT = 64_000_000     # bytes
 BLOCK_BYTES = 1_000_000        # what is written to and read from a file at once
 FILE_BYTES = 256_000_000       # then the next file is begun, so that read ones give their space back
+DISK_TMP = Path('/var/tmp')     # by the rules of Linux's folders it outlasts a reboot, so it lies on a disk
 OBJECT_BYTES = 48              # what Python and the deque need for a message, on top of its bytes
 
 _LENGTH = struct.Struct('<Q')
+
+
+def spill_folder() -> Optional[Path]:
+    """A temporary folder that takes room on a disk; None for the system's own choice.
+
+    Debian 13 keeps /tmp in memory, which is what is to be spared. A TMPDIR of the user's is taken as it is.
+    """
+    if any(os.environ.get(name) for name in ('TMPDIR', 'TEMP', 'TMP')):
+        return None
+    try:
+        in_memory = volume_of(Path(tempfile.gettempdir())).is_memory
+        if in_memory and os.access(DISK_TMP, os.W_OK | os.X_OK) and not volume_of(DISK_TMP).is_memory:
+            return DISK_TMP
+    except RecordingFileError as error:
+        logger.debug('what the temporary folder lies on cannot be told: %s', error)
+    return None
 
 
 class InputClosed(queue.Empty):
@@ -40,7 +61,7 @@ class _SpillFile:
     """An unlinked file of blocks; closes itself when its last block has been read and no more will come."""
 
     def __init__(self, folder: Optional[Path]) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile(buffering=0, dir=folder)
+        self._file: IO[bytes] = tempfile.TemporaryFile(buffering=0, dir=folder or spill_folder())
         self.size = 0
         self._unread = 0
 
@@ -91,7 +112,7 @@ class SpillQueue:
 
     Args:
         limit_bytes: memory for unread messages, Python's overhead included; more goes to a file.
-        folder: where that file is made; None for the system's temporary folder.
+        folder: where that file is made; None for a temporary folder on a disk.
     """
 
     def __init__(self, limit_bytes: int = DEFAULT_LIMIT, folder: Optional[Path] = None) -> None:

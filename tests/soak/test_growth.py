@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import tempfile
 import threading
 import time
 import tracemalloc
@@ -27,6 +28,7 @@ from ProcessedPiRecorder.pipeline.links import Kind, Record
 from ProcessedPiRecorder.pipeline.plan import Plan
 from ProcessedPiRecorder.pipeline.reader import RingSink
 from ProcessedPiRecorder.pipeline.ring import Ring, RingLayout
+from ProcessedPiRecorder.pipeline.spill import SpillQueue
 from ProcessedPiRecorder.recordings import part as part_module
 from ProcessedPiRecorder.recordings.framelog import FrameLog
 from ProcessedPiRecorder.recordings.page import PageRecord
@@ -266,6 +268,23 @@ def test_results_that_nobody_reads_stay_within_their_limit(queue_ends: Tuple[Cal
     # Five megabytes before the measurement, so that all of these go to a file.
     assert bytes_a_frame(put, 5000) < 100
     assert [script.get(timeout=10)[0] for _ in range(15_000)] == list(range(15_000))
+
+
+@pytest.mark.skipif(not Path('/dev/shm').is_dir(), reason='nothing here is in memory')
+@pytest.mark.parametrize('own_choice', [False, True])
+def test_what_is_spilled_to_spare_memory_goes_to_a_disk(own_choice: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Debian 13 has /tmp in memory."""
+    monkeypatch.setattr(tempfile, 'tempdir', '/dev/shm')
+    for name in ('TMPDIR', 'TEMP', 'TMP'):
+        monkeypatch.delenv(name, raising=False)
+    if own_choice:
+        monkeypatch.setenv('TMPDIR', '/dev/shm')
+    spill = SpillQueue(limit_bytes=1000)
+    spill.put_many([b'x' * 1000] * 2000)
+    assert spill.spilled and spill._writing is not None
+    place = os.readlink(f'/proc/self/fd/{spill._writing._file.fileno()}')
+    assert place.startswith('/dev/shm' if own_choice else '/var/tmp')
+    spill.clear()
 
 
 # ------------------------------------------------------------------ the whole recorder
