@@ -213,7 +213,8 @@ for _name, (_make, _in_own, _in_writer) in HARMS.items():
 @fault('callback hangs (3Proc)', group='callback', expects=SAFE)
 def hangs_alone(folder: Path, rng: random.Random) -> Outcome:
     count = frames(rng)
-    return record(folder, rng, '3Proc', Hanging(once(rng, count)), count, cb_timeout=rng.uniform(0.2, 0.5))
+    return record(folder, rng, '3Proc', Hanging(once(rng, count)), count, cb_timeout=rng.uniform(0.2, 0.5),
+                  cb_start_timeout=rng.uniform(1, 2))         # of the first call after each restart
 
 
 @fault('callback hangs (2Proc)', group='callback', expects=SAFE)

@@ -25,7 +25,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import psutil
 from rich.console import Console
@@ -154,7 +154,7 @@ def end_session(session: int) -> int:
     return found
 
 
-def run_all(faults: Sequence[Fault], runs: Iterable[int], seed: int, output: Path, jobs: int, *,
+def run_all(faults: Sequence[Fault], runs: Sequence[int], seed: int, output: Path, jobs: int, *,
             short: bool = False, tell: Any = lambda result: None) -> List[Result]:
     """Every fault × runs, ``jobs`` at once; ``tell(result)`` as they come."""
     adopt_orphans()
@@ -172,7 +172,7 @@ def run_all(faults: Sequence[Fault], runs: Iterable[int], seed: int, output: Pat
         for _ in range(jobs):
             nurseries.put(stack.enter_context(contextlib.closing(Nursery(short))))
         pool = stack.enter_context(ThreadPoolExecutor(jobs))
-        waiting = [pool.submit(task, fault, run) for run in runs for fault in faults]
+        waiting = [pool.submit(task, fault, run) for fault, run in plan(faults, runs)]
         try:
             for done in as_completed(waiting):
                 results.append(done.result())
@@ -181,6 +181,13 @@ def run_all(faults: Sequence[Fault], runs: Iterable[int], seed: int, output: Pat
             for left in waiting:
                 left.cancel()
     return results
+
+
+def plan(faults: Sequence[Fault], runs: Sequence[int]) -> List[Tuple[Fault, int]]:
+    """Which runs are made of which faults, in order: the longest first, so that none is left over at the end."""
+    some = sorted(faults, key=lambda fault: -fault.limit_s)
+    return [(fault, run) for run in runs for fault in some
+            if fault.runs is None or run < fault.runs or len(runs) == 1]
 
 
 def slug(name: str) -> str:
@@ -241,9 +248,10 @@ class Campaign:
         output.mkdir(parents=True, exist_ok=True)
         runs = range(arguments.runs) if arguments.run is None else [arguments.run]
         known = measured(output)
-        estimate = sum(known.get(fault.name, USUAL_RUN_S) for fault in self.faults) * len(runs) / arguments.jobs
-        self.console.print(f'{len(self.faults)} faults × {len(runs)} runs, seed {arguments.seed}, {arguments.jobs} at '
-                           f'once; about {max(1, round(estimate / 60))} min')
+        planned = plan(self.faults, runs)
+        estimate = sum(known.get(fault.name, USUAL_RUN_S) for fault, _ in planned) / arguments.jobs
+        self.console.print(f'{len(self.faults)} faults, {len(planned)} runs, seed {arguments.seed}, {arguments.jobs} '
+                           f'at once; about {max(1, round(estimate / 60))} min')
         begun = time.monotonic()
         results = self._with_progress(runs)
         self._store(results, time.monotonic() - begun)
@@ -257,7 +265,7 @@ class Campaign:
         columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                    TimeRemainingColumn())
         with Progress(*columns, console=self.console) as progress:
-            task = progress.add_task('faults', total=len(self.faults) * len(runs))
+            task = progress.add_task('faults', total=len(plan(self.faults, runs)))
 
             def tell(result: Result) -> None:
                 progress.advance(task)

@@ -10,15 +10,19 @@ from typing import Any, Dict, List, NamedTuple
 
 from ProcessedPiRecorder.errors import RecorderError
 from ProcessedPiRecorder.recordings.reader import RecordingFile
+from tests.faults import mutations, power_cuts
 from tests.faults.judge import Judge, Truth, verification
+from tests.faults.mutant_readers import read_all
+from tests.faults.mutants import Mutant, make_bases
 from tests.faults.outcome import Outcome
 from tests.faults.registry import Expect, fault
 from tests.faults.trial import SHORT, Trial
 from tests.faults.witness import PAGE_TEXT
 
 STATES = 20 if SHORT else 100           # power cuts a run
-MUTANTS = 50 if SHORT else 500          # mutations a run
+MUTANTS = 20 if SHORT else 600          # mutations a run
 WOUNDS = 4 if SHORT else 12             # holes or cuts a run
+STRIDE = 300 if SHORT else 1            # bytes
 STRIP_OFFSETS = 273
 ANY_FILE = Expect('', '-')
 
@@ -117,19 +121,37 @@ def truncation(folder: Path, rng: random.Random) -> Outcome:
     return wound(folder, rng, hurt)
 
 
-@fault('power cuts: a tear at every write', group='files', expects=ANY_FILE, limit_s=300)
-def power_cuts(folder: Path, rng: random.Random) -> Outcome:
-    from tests.faults import power_cuts as cuts
-    return _of_stats(cuts.run(rng.randrange(10**6), STATES, folder))
+@fault('truncation at every byte', group='files', expects=ANY_FILE, limit_s=900, runs=2)
+def truncation_at_every_byte(folder: Path, rng: random.Random) -> Outcome:
+    """A small recording, cut at each of its bytes: info, reader, verify and repair each time."""
+    bases = [base for base in make_bases(folder / 'bases') if 'split' not in base.name]
+    base, outcome = rng.choice(bases), Outcome()
+    size = len(base.files[base.first])
+    for end in range(rng.randrange(STRIDE), size, STRIDE):
+        mutant = Mutant(base)
+        del mutant.files[base.first][end:]
+        mutant.write(folder / 'cut')
+        told = read_all(folder / 'cut', mutant, rng, ('info', 'reader', 'verify', 'repair'))
+        outcome.ledger_disagrees += [f'cut at {end}: {text}' for text in told['failures']][:5]
+        shutil.rmtree(folder / 'cut')
+    shutil.rmtree(folder / 'bases')
+    outcome.notes = f'{base.name}, {size} bytes'
+    return outcome
 
 
-@fault('mutations', group='files', expects=ANY_FILE, limit_s=300)
-def mutations(folder: Path, rng: random.Random) -> Outcome:
-    from tests.faults import mutations as fuzz
-    return _of_stats(fuzz.run(rng.randrange(10**6), MUTANTS, folder))
+@fault('power cuts: a tear at every write', group='files', expects=ANY_FILE, limit_s=600)
+def tears(folder: Path, rng: random.Random) -> Outcome:
+    stats = power_cuts.run(rng.randrange(10**6), STATES, folder)
+    missing = sum(stats[name] for name in ('missing_linked', 'missing_synced', 'missing_whole'))
+    return Outcome(recorded=stats['pages_recovered'], missing_synced=missing, wrong_pixels=stats['wrong_pixels'],
+                   ledger_disagrees=stats['failures'][:10], notes=_told(stats))
 
 
-def _of_stats(stats: Dict[str, Any]) -> Outcome:
-    return Outcome(notes=str(stats)[:500])
+@fault('mutations', group='files', expects=ANY_FILE, limit_s=600)
+def mutants(folder: Path, rng: random.Random) -> Outcome:
+    stats = mutations.run(rng.randrange(10**6), MUTANTS, folder, jobs=1)
+    return Outcome(hung=bool(stats['hangs']), ledger_disagrees=stats['failures'][:10], notes=_told(stats))
 
 
+def _told(stats: Dict[str, Any]) -> str:
+    return ', '.join(f'{value} {name}' for name, value in stats.items() if isinstance(value, (int, float)))

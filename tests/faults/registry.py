@@ -46,6 +46,9 @@ class Fault:
     short: bool
     """Also run, once, in `make test`."""
 
+    runs: Optional[int] = None
+    """At most so many runs: each takes thousands of states."""
+
 
 FAULTS: Dict[str, Fault] = {}
 MODULES = ('callbacks', 'cameras', 'overload', 'deaths', 'disk', 'files')
@@ -61,7 +64,8 @@ def load() -> Dict[str, Fault]:
 
 
 def fault(
-    name: str, *, group: str, expects: Optional[Expect] = None, limit_s: float = 60.0, short: bool = True
+    name: str, *, group: str, expects: Optional[Expect] = None, limit_s: float = 60.0, short: bool = True,
+    runs: Optional[int] = None
 ) -> Callable[[FaultFunction], FaultFunction]:
     """Enter `function(folder, rng) -> Outcome`; each run has an own empty folder and an own process.
 
@@ -71,7 +75,7 @@ def fault(
     def enter(function: FaultFunction) -> FaultFunction:
         if name in FAULTS and FAULTS[name].function.__module__ != function.__module__:
             raise ValueError(f'two faults are named {name!r}')
-        FAULTS[name] = Fault(name, group, expects or Expect(), function, limit_s, short)
+        FAULTS[name] = Fault(name, group, expects or Expect(), function, limit_s, short, runs)
         return function
 
     return enter
