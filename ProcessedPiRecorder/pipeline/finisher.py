@@ -18,7 +18,7 @@ import numpy as np
 from ..cameras.base import Granted
 from ..errors import RecordingFileError, RecordingFormatError
 from ..recordings.repair import finish_cut_off
-from ..recordings.salvage import finished_report
+from ..recordings.salvage import finished_report, remove_older_parts
 from ..recordings.tally import Tally
 from ..report import Loss, Report
 from ..settings import Settings
@@ -169,6 +169,8 @@ def _finish(plan: Plan, orders: FinisherOrders, stats: np.ndarray) -> Report:
         orders.file.remove(path)
         return account.empty()
     assert account.report is not None
+    if plan.settings.overwrite:
+        remove_older_parts(path, len(account.report.files))
     return replace(account.report, files=[str(path.parent / name) for name in account.report.files])
 
 

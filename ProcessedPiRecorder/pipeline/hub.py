@@ -62,6 +62,8 @@ class Hub:
         self._settings = plan.settings
         self._ledger = Ledger(granted)
         self._frames, self._free = LinkReader(arguments.frames_fd), LinkWriter(arguments.free_fd)
+        os.set_blocking(arguments.free_fd, False)
+        self._freed: Deque[int] = collections.deque()       # slots of which the reader is still to be told
         self._selector = selectors.DefaultSelector()
         self._order: Deque[Held] = collections.deque()      # frames not yet handed to the file, in order of capture
         self._in_use = self._high_water = self._writing = 0
@@ -163,6 +165,7 @@ class Hub:
                 lane.finish()
         while self._order and self._order[0].status:
             self._record(self._order.popleft())
+        self._send_freed()
         stats = self._ring.stats
         stats[Stat.CALLBACK_QUEUE] = lane.length if lane is not None else 0
         stats[Stat.WRITE_QUEUE] = self._writing
@@ -323,10 +326,20 @@ class Hub:
     def _release(self, held: Held) -> None:
         """The slot may be filled again."""
         self._in_use -= 1
-        try:
-            self._free.send(Kind.FREE, held.slot)
-        except BrokenPipeError:
-            pass                           # the reader has ended; nobody needs it any more
+        self._freed.append(held.slot)
+        self._send_freed()
+
+    def _send_freed(self) -> None:
+        """Without ever waiting: where pipes are small, the reader may be waiting for us at the other link."""
+        while self._freed:
+            try:
+                self._free.send(Kind.FREE, self._freed[0])
+            except BlockingIOError:
+                return                     # sent later: when the reader has taken these, it sends frames, and we wake
+            except BrokenPipeError:
+                self._freed.clear()        # it has ended; nobody needs them any more
+                return
+            self._freed.popleft()
 
     # -- the callback
 

@@ -38,6 +38,9 @@ __all__ = ['keeper_main']
 
 log = logging.getLogger(__name__)
 
+CANNOT_START = ('the processes of the recorder could not be started (raise ulimit -n and -u, or end other programs): ')
+MOST_CALLBACK_ERRORS = 20     # kept for the script; every one is counted by the writer
+
 
 class _StartFailed(Exception):
     """The recording cannot begin; carries what to tell the user."""
@@ -53,6 +56,8 @@ class Keeper:
         self._parent, self._plan = parent, plan
         self._settings = plan.settings
         self._loop = Loop(self._look_for_deaths)
+        self._loop.watch_deaths()
+        self._loop.watch(parent, self._receive_from_parent)
         self._crew = Crew(parent, plan, self._hear)
         self._granted: Any = None
         self._ready: Dict[str, bool] = {}
@@ -77,8 +82,6 @@ class Keeper:
     def run(self) -> None:
         """Start, keep, bury, report."""
         adopt_orphans()
-        self._loop.watch_deaths()
-        self._loop.watch(self._parent, self._receive_from_parent)
         failure: Optional[RemoteError] = None
         try:
             self._start()
@@ -110,8 +113,7 @@ class Keeper:
         try:
             self._crew.start_all()
         except OSError as error:
-            raise _StartFailed(RemoteError.of(error, 'RecorderError', 'the processes of the recorder could not be '
-                                              'started (raise ulimit -n and -u, or end other programs): ')) from None
+            raise _StartFailed(RemoteError.of(error, 'RecorderError', CANNOT_START)) from None
         self._ready.pop('display', None)       # a window never holds up a recording
         limit_s = self._settings.camera_start_timeout
         self._loop.after('start', limit_s, lambda: self._start_timed_out('camera', limit_s))
@@ -313,13 +315,14 @@ class Keeper:
         self._stop('file error')
 
     def _on_cb_error(self, child: Child, error: RemoteError) -> None:
-        if len(self._callback_errors) < 20:
+        if len(self._callback_errors) < MOST_CALLBACK_ERRORS:
             self._callback_errors.append(error)
             self._crew.tell('writer', 'cb_error', error.message)
 
     def _on_cb_hung(self, child: Child, news: Tuple[int, RemoteError]) -> None:
         generation, error = news
-        self._callback_errors.append(error)
+        if len(self._callback_errors) < MOST_CALLBACK_ERRORS:      # under '2Proc' one can hang again and again
+            self._callback_errors.append(error)
         callback = self._crew.alive('callback')
         if callback is not None and callback.generation == generation:
             self._hung_generation = generation
@@ -493,5 +496,10 @@ class Keeper:
 
 def keeper_main(channel: Channel, plan: Plan, arguments: Any) -> int:
     """Entry of the keeper process."""
-    Keeper(channel, plan).run()
+    try:
+        keeper = Keeper(channel, plan)
+    except OSError as error:
+        channel.send('failed', RemoteError.of(error, 'RecorderError', CANNOT_START))
+        return 1
+    keeper.run()
     return 0

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import List, Optional, Tuple
 
 from ..errors import RecordingFileError
 from ..report import Report
+from .bigtiff import file_error
 from .part import part_path, parts_on_disk
-from .reader import RecordingFile
+from .reader import RecordingFile, is_part
 
-__all__ = ['finished_report', 'readable']
+__all__ = ['finished_report', 'readable', 'remove_older_parts']
+
+log = logging.getLogger(__name__)
 
 
 def readable(path: Path) -> Tuple[int, List[str]]:
@@ -49,3 +54,17 @@ def finished_report(path: Path) -> Optional[Report]:
         if facts.get('last') is not False:
             return None
     return None
+
+
+def remove_older_parts(path: Path, files: int) -> None:
+    """Files of the recording that was overwritten, where it had more than the new one.
+
+    files: how many the new one has. Raises RecordingFileError.
+    """
+    for number, part in parts_on_disk(path):
+        if number >= files and is_part(part, number):
+            log.info('removing %s, a part of the overwritten recording', part)
+            try:
+                os.unlink(part)
+            except OSError as error:
+                raise file_error(part, 'cannot be removed', error) from error

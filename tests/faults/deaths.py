@@ -23,6 +23,8 @@ import psutil
 
 from ProcessedPiRecorder import heir, recorder
 from ProcessedPiRecorder.pipeline import keeper, links, reader
+from ProcessedPiRecorder.pipeline.ledger import Ledger
+from ProcessedPiRecorder.recordings.encoder import PageEncoder
 from ProcessedPiRecorder.recordings.part import RecordingPart
 from ProcessedPiRecorder.recordings.salvage import finished_report
 from tests.faults.outcome import Outcome
@@ -288,7 +290,7 @@ def _register_kill(role: str, phase_name: str, phase: Phase, short: bool) -> Non
 
 for _role in ROLES:
     for _name, _phase in {**STARTING, **LATER}.items():
-        _register_kill(_role, _name, _phase, _name in ('it records', 'the file is finished', 'the camera opens'))
+        _register_kill(_role, _name, _phase, _name == 'it records')
 
 
 # ------------------------------------------------------------------ several at once, and other signals
@@ -300,14 +302,14 @@ WITH_SCRIPT = (('keeper',), ('callback',), ('writer',), ('reader',))
 
 def _register_pair(roles: Tuple[str, ...]) -> None:
     @fault(f'kill -9 of {" and ".join(roles)} at once', group='deaths several',
-           expects=Expect('ProcessDiedError', ('no', 'unknown')))
+           expects=Expect('ProcessDiedError', ('no', 'unknown')), short=roles == ('keeper', 'writer'))
     def kill(folder: Path, rng: random.Random) -> Outcome:
         return killed(trial_of(folder, rng), roles, running, rng)
 
 
 def _register_with_script(roles: Tuple[str, ...]) -> None:
     @fault(f'kill -9 of script and {" and ".join(roles)} at once', group='deaths several',
-           expects=Expect('', ('yes', 'no', 'unknown')))
+           expects=Expect('', ('yes', 'no', 'unknown')), short=roles == ('writer',))
     def kill(folder: Path, rng: random.Random) -> Outcome:
         return script_killed(trial_of(folder, rng), roles, running, rng)
 
@@ -331,7 +333,8 @@ def kill_split(folder: Path, rng: random.Random) -> Outcome:
 
 
 def _register_signal(name: str, number: int, role: str, expects: Expect) -> None:
-    @fault(f'{name} to the {role}', group='deaths signals', expects=expects)
+    @fault(f'{name} to the {role}', group='deaths signals', expects=expects,
+           short=(name, role) in (('SIGSEGV', 'writer'), ('SIGTERM', 'reader')))
     def hit(folder: Path, rng: random.Random) -> Outcome:
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
         trial = trial_of(folder, rng, **({'rec_length': 1.5} if number == signal.SIGTERM else {}))
@@ -375,7 +378,7 @@ for _role in ('reader', 'writer', 'callback', 'keeper'):
     _register_stop(_role)
 
 
-@fault('SIGSTOP and SIGCONT of the script', group='stops')
+@fault('SIGSTOP and SIGCONT of the script', group='stops', short=False)
 def stop_script(folder: Path, rng: random.Random) -> Outcome:
     trial = trial_of(folder, rng, rec_length=1.5)
     script = os.fork()
@@ -390,7 +393,7 @@ def stop_script(folder: Path, rng: random.Random) -> Outcome:
     return trial.judged()
 
 
-@fault('SIGSTOP of the keeper while another dies', group='stops', expects=Expect('ProcessDiedError', 'no'))
+@fault('SIGSTOP of the keeper while another dies', group='stops', expects=Expect('ProcessDiedError', 'no'), short=False)
 def stop_keeper_and_kill(folder: Path, rng: random.Random) -> Outcome:
     role = rng.choice(('reader', 'writer'))
 
@@ -410,7 +413,7 @@ FOR_EVER = {'reader': Expect('ProcessDiedError', 'no'), 'writer': Expect('Proces
 
 
 def _register_for_ever(role: str, expects: Expect) -> None:
-    @fault(f'SIGSTOP of the {role} for ever, then stopVid', group='stops', expects=expects)
+    @fault(f'SIGSTOP of the {role} for ever, then stopVid', group='stops', expects=expects, short=role == 'keeper')
     def stop(folder: Path, rng: random.Random) -> Outcome:
         """All patience is shortened; what is said, and that it ends, is the same."""
         keeper.STOP_GRACE_S, keeper.FINISH_TIMEOUT_S, recorder.KEEPER_PATIENCE_S = 0.3, 1.0, 1.0   # type: ignore
@@ -553,7 +556,7 @@ def no_processes(folder: Path, rng: random.Random) -> Outcome:
     return trial.judged()
 
 
-@fault('no more threads', group='exhaustion', expects=Expect(None, None))
+@fault('no more threads', group='exhaustion', expects=Expect(None, None), short=False)
 def no_threads(folder: Path, rng: random.Random) -> Outcome:
     """The n-th thread of all processes together cannot be started."""
     left = mmap.mmap(-1, 1)
@@ -587,6 +590,45 @@ def no_memory(folder: Path, rng: random.Random) -> Outcome:
         rec._ask_to_stop('stopVid')
 
     return trial_of(folder, rng, x_resolution=640, y_resolution=480, split_frames=0).run(act).judged()
+
+
+@fault('no memory left in a compressor', group='exhaustion', expects=Expect('RecordingFileError', 'no'))
+def no_memory_to_compress(folder: Path, rng: random.Random) -> Outcome:
+    PageEncoder.encode = failing(PageEncoder.encode, rng.randint(5, 40))     # type: ignore[method-assign]
+    return trial_of(folder, rng).run().judged()
+
+
+@fault('no memory left in the hub', group='exhaustion', expects=Expect('ProcessDiedError', 'no'))
+def no_memory_in_the_hub(folder: Path, rng: random.Random) -> Outcome:
+    """The writer's main thread fails: what it had handed to the file is finished all the same."""
+    Ledger.frame = failing(Ledger.frame, rng.randint(5, 40))                 # type: ignore[method-assign]
+    return trial_of(folder, rng).run().judged()
+
+
+def failing(function: Callable[..., Any], after: int) -> Callable[..., Any]:
+    """The function, which from a certain call on finds no memory."""
+    calls = iter(range(1_000_000))
+
+    def fail(*arguments: Any) -> Any:
+        if next(calls) >= after:
+            raise MemoryError('on purpose')
+        return function(*arguments)
+
+    return fail
+
+
+@fault('kill -9 of the reader while the ring is full', group='deaths', expects=Expect('ProcessDiedError', 'no'))
+def kill_reader_of_a_full_ring(folder: Path, rng: random.Random) -> Outcome:
+    """It has lost frames of which it has not told: they are counted all the same."""
+    encode = PageEncoder.encode
+
+    def slowly(self: PageEncoder, *arguments: Any) -> Any:
+        time.sleep(0.03)
+        return encode(self, *arguments)
+
+    PageEncoder.encode = slowly            # type: ignore[method-assign]
+    trial = trial_of(folder, rng, ring_frames=4, framerate=200, callback=None, cb_type=None)
+    return killed(trial, ('reader',), running, rng)
 
 
 @fault('pipes of the smallest size (the quota is used up)', group='exhaustion', expects=Expect('', ('yes', 'no')))
@@ -633,7 +675,8 @@ def hangs_at_the_end(folder: Path, rng: random.Random) -> Outcome:
     return trial.run().judged()
 
 
-@fault('callback holds the interpreter for ever (2Proc)', group='deaths', expects=Expect('ProcessDiedError', 'no'))
+@fault('callback holds the interpreter for ever (2Proc)', group='deaths', expects=Expect('ProcessDiedError', 'no'),
+       short=False)
 def holds_for_ever(folder: Path, rng: random.Random) -> Outcome:
     """Nothing in the writer can run any more: it is killed in the end, and its heir finishes the file."""
     keeper.FINISH_TIMEOUT_S, keeper.slowest_call_s = 1.0, lambda settings: 0.0     # type: ignore
@@ -642,7 +685,7 @@ def holds_for_ever(folder: Path, rng: random.Random) -> Outcome:
 
 
 @fault('callback hangs while script and keeper are killed (3Proc)', group='deaths several',
-       expects=Expect('', ('unknown', 'no')))
+       expects=Expect('', ('unknown', 'no')), short=False)
 def hangs_orphaned(folder: Path, rng: random.Random) -> Outcome:
     trial = trial_of(folder, rng, callback=HoldsForEver(5, False), cb_type='3Proc', cb_timeout=0.4)
     return script_killed(trial, ('keeper',), running, rng)
