@@ -183,7 +183,8 @@ def test_a_failure_at_every_call(tmp_path: Path, name: str, for_good: bool, code
             assert recording.error is None and pages == PAGES
             continue
         if recording.error is None:
-            assert code == errno.ENOSPC and not for_good and pages == PAGES     # what was too much fitted in pieces
+            # A link was written a little later, or what was too much at once fitted page by page.
+            assert name == 'pwritev' and not for_good and pages == PAGES
             continue
         assert recording.error is not None and os.strerror(code) in str(recording.error)
         assert len(recording.errors) == (recording.sink is not None)

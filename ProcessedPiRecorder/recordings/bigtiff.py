@@ -136,7 +136,7 @@ class BigTiffAppender:
         self.end = HEADER_SIZE
         self._lock = threading.Lock()    # guards _group and the links inside it
         self._group: Optional[_Group] = None
-        self._closed_groups: List[_Group] = []      # by a sync, and not yet linked
+        self._closed_groups: List[_Group] = []      # not yet linked, in their order; guarded too
         self._link_at = FIRST_IFD_AT     # the field that will lead to the next group
         self._first_places: List[PagePlace] = []
         self._sync_failed = False
@@ -191,9 +191,8 @@ class BigTiffAppender:
             raise RecordingFileError(f'{self.path} could not be synced to the disk before; what came after the last '
                                      'sync is not safe')
         with self._lock:
-            if self._group is not None:
-                self._closed_groups.append(self._group)
-                self._group = None
+            self._close_group()
+            ready = len(self._closed_groups)
         self._sync_failed = True         # until the opposite is proven
         try:
             os.fdatasync(self._fd)
@@ -201,12 +200,13 @@ class BigTiffAppender:
             # The kernel may have dropped the pages it could not write and report success next time.
             raise file_error(self.path, 'cannot be synced to the disk', error) from error
         self._sync_failed = False
-        while self._closed_groups:       # a link that could not be written may still be, later
+        for _ in range(ready):           # a link that could not be written may still be, later
             group = self._closed_groups[0]
             self._write_link(self._link_at, group.first_ifd)
             self._link_at = group.last_next_at
             self.linked_pages += group.pages
-            del self._closed_groups[0]
+            with self._lock:
+                del self._closed_groups[0]
 
     def finish(self, first_text: bytes) -> None:
         """Give page 0 a new IFD with ``first_text`` as its description, make it the file's first, and close.
@@ -268,13 +268,24 @@ class BigTiffAppender:
 
     def _join_group(self, places: Sequence[PagePlace]) -> None:
         with self._lock:
+            if self._group is not None:
+                try:
+                    self._write_link(self._group.last_next_at, places[0].ifd_offset)
+                except RecordingFileError as error:
+                    # The pages are there. A group of their own is linked by the next sync, or that one ends it all.
+                    log.warning('%s; it is tried again with the next sync', error)
+                    self._close_group()
             if self._group is None:
                 self._group = _Group(places[0].ifd_offset)
-            else:
-                self._write_link(self._group.last_next_at, places[0].ifd_offset)
             self._group.last_next_at = places[-1].next_at
             self._group.pages += len(places)
             self.pages += len(places)
+
+    def _close_group(self) -> None:
+        """Nothing joins the open group any more; the next sync links it. Under the lock."""
+        if self._group is not None:
+            self._closed_groups.append(self._group)
+            self._group = None
 
     def _write_link(self, at: int, ifd_offset: int) -> None:
         self._write([_LINK.pack(ifd_offset)], at)

@@ -85,8 +85,8 @@ def refuse_full_disk(path: Path, disk_reserve_mb: Optional[float], bytes_a_secon
         why = 'the larger of 1 % of the disk and 200 MB, unless disk_reserve_mb is given' if disk_reserve_mb is None \
             else f'disk_reserve_mb={disk_reserve_mb:.12g}'
         raise RecordingFileError(
-            f'{path.parent} has only {_size(free)} free; {_size(reserve)} are to stay free ({why}), and a second of frames '
-            f'takes up to {_size(bytes_a_second)}. Make room, record to another disk, or pass a smaller '
+            f'{path.parent} has only {_size(free)} free; {_size(reserve)} are to stay free ({why}), and a second of '
+            f'frames takes up to {_size(bytes_a_second)}. Make room, record to another disk, or pass a smaller '
             'disk_reserve_mb (0: record until the disk is full)')
 
 
