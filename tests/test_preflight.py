@@ -132,6 +132,14 @@ def test_the_search_comes_close_to_the_limit_in_few_trials(limit_hz: float, firs
     assert len(tried) <= 6 and max(tried) <= 240.0
 
 
+@pytest.mark.parametrize('limit_hz', [61.0, 80.0, 130.0, 200.0])
+@pytest.mark.parametrize('guess', [0.7, 1.0, 1.5])
+def test_with_a_rough_guess_three_trials_are_enough(limit_hz: float, guess: float) -> None:
+    found = highest_rate(machine(limit_hz, []), first=guess * limit_hz, ceiling=240.0, asked=60.0, known=60.0,
+                         go_on=lambda made: made < 3)
+    assert found.held_hz is not None and limit_hz / 1.45 < found.held_hz <= limit_hz
+
+
 def test_nothing_above_the_ceiling_is_tried_and_nothing_more_once_that_holds() -> None:
     tried: List[float] = []
     found = highest_rate(machine(1e9, tried), first=500.0, ceiling=240.0, asked=60.0, go_on=lambda made: True)
@@ -408,7 +416,8 @@ def test_a_slow_first_call_is_not_held_against_the_callback() -> None:
 def test_a_callback_that_fails() -> None:
     judgement = judge(measured(trial_of(callback_errors=12, error='ValueError: no mouse'), arguments=CALLED,
                                callback_mean_ms=1.0))
-    assert judgement.verdict == NO and '12 calls of the callback failed in 121 frames: ValueError: no mouse' in told(judgement)
+    assert judgement.verdict == NO
+    assert '12 calls of the callback failed in 121 frames: ValueError: no mouse' in told(judgement)
     assert 'mend the callback' in told(judgement)
 
 
@@ -454,3 +463,17 @@ def test_a_name_that_is_taken() -> None:
     judgement = judge(measured(place=where))
     assert judgement.verdict == NO and 'ppr record would not start: trial.tif exists' in told(judgement)
     assert 'choose another name' in told(judgement)
+
+
+# ---------------------------------------------------------------- the options
+
+def test_it_takes_every_option_of_a_recording_and_means_the_same() -> None:
+    import typer
+
+    from ProcessedPiRecorder.cli.app import app
+    commands: Any = typer.main.get_command(app).commands              # type: ignore[attr-defined]
+    record, preflight = ({param.name: param for param in commands[name].params} for name in ('record', 'preflight'))
+    assert set(record) - {'help'} <= set(preflight)
+    for name in set(record) - {'help'}:
+        assert (record[name].opts, record[name].default) == (preflight[name].opts, preflight[name].default), name
+    assert set(preflight) - set(record) == {'run_seconds'}

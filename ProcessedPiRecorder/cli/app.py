@@ -77,7 +77,7 @@ def preflight(
     """Will a recording with these options hold its rate? Takes the options of ppr record, and tries it out.
 
     Records the camera for some seconds, then its frames from memory at rising rates, in a folder of its own beside
-    PATH that is removed at the end. PATH itself is not touched. Takes 10 to 40 seconds.
+    PATH that is removed at the end. PATH itself is not touched. Takes 10 to 30 seconds.
     """
     from .preflight import run_preflight
     raise typer.Exit(run_preflight(recording.recorder_arguments(), run_seconds=run_seconds, as_json=as_json,

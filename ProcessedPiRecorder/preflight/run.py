@@ -22,7 +22,7 @@ SAME_RATE = 0.98
 #: Rates beyond so many times the asked one are not tried: that is room enough.
 CEILING = 4.0
 CAMERA_RUNS = 2                    # lengths of a trial that the camera's own run lasts
-TRIALS_AS_ASKED, TRIALS_WITHOUT_LOSS = 4, 3
+TRIALS_AS_ASKED, TRIALS_WITHOUT_LOSS = 3, 2
 TRIALS_S = 60.0                    # no trial is begun after so many seconds of them
 #: However low a rate is, a trial is to have so many frames, unless that takes longer than this.
 FEWEST_FRAMES, LONGEST_S = 30, 10.0
@@ -98,7 +98,7 @@ class Measurements:
 
 
 def measure(arguments: Mapping[str, Any], place: Place, run_seconds: float, say: Say, watch: Watch) -> Measurements:
-    """Make all measurements; blocks for 10 to 40 s with trials of 2 s, and for what camera and callback take to start.
+    """Make all measurements; blocks for 10 to 30 s with trials of 2 s, and for what camera and callback take to start.
 
     Args:
         arguments: the recorder's, as checked by ``find_place``.
