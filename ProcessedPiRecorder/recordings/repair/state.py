@@ -187,10 +187,13 @@ def _gaps(scan: Scan, size: int) -> List[Gap]:
 
 
 def _shape(file: Haystack, rows: np.ndarray, shapes: List[PageShape], about: Dict[str, Any]) -> Optional[PageShape]:
-    """The shape of most pages; where no IFD is left, the one that preface or description tell and that fits."""
+    """The shape of most pages that fits; where no IFD tells one, that of preface or description, if it fits."""
     told = rows['shape'][rows['has_ifd']]
-    if len(told):
-        return shapes[int(np.bincount(told).argmax())]
+    for number in np.argsort(-np.bincount(told), kind='stable') if len(told) else ():
+        # One flipped bit in the width of an IFD makes another IFD.
+        like = np.flatnonzero(rows['has_ifd'] & (rows['shape'] == number))
+        if len(like) and _fits(file, rows[like[0]], shapes[number]):
+            return shapes[number]
     camera, settings = about.get('camera'), about.get('settings')
     if not isinstance(camera, dict):
         return None
@@ -222,8 +225,13 @@ def _fits(file: Haystack, row: np.void, shape: PageShape) -> bool:
 
 def _choose(file: Haystack, rows: np.ndarray, shapes: List[PageShape], shape: PageShape) -> np.ndarray:
     """The pages that belong together, by their numbers: of one shape and part, each once, in order of time."""
-    keep = np.array([shapes[row['shape']] == shape if row['has_ifd'] else _fits(file, row, shape) for row in rows])
-    rows = rows[keep]
+    alike = np.array([bool(row['has_ifd']) and shapes[row['shape']] == shape for row in rows])
+    # An IFD in its place that tells of another size, over pixels of this one, is damaged.
+    keep = np.array([same or not (row['has_ifd'] and row['shift']) and _fits(file, row, shape)
+                     for same, row in zip(alike, rows)])
+    rows, alike = rows[keep], alike[keep]
+    rows['has_ifd'] &= alike
+    rows['tail_ok'] &= alike
     parts, counts = np.unique(rows['part'], return_counts=True)
     rows = rows[(rows['part'] == parts[counts.argmax()]) & (rows['page'] >= 0)]
     # A page in its place comes first; one that stands elsewhere is of another recording when it, or another page that
