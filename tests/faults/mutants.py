@@ -93,11 +93,17 @@ class Mutant:
             (folder / name).write_bytes(data)
 
     def whole_pages(self) -> List[int]:
-        """Originating times of the pages that stand where they were, unchanged, in files with an IFD for their shape."""
+        """Originating times of the pages that stand where they were, unchanged, and whose beginning can be known.
+
+        Their own IFD tells it, or the end of the page before; and some IFD in the file has to tell their shape.
+        """
         pages = self.base.pages
-        with_shape = {page.file for page in pages.values() if page.is_in(self.files, with_ifd=True)}
+        with_ifd = {time_ns for time_ns, page in pages.items() if page.is_in(self.files, with_ifd=True)}
+        with_shape = {pages[time_ns].file for time_ns in with_ifd}
+        before = dict(zip(list(pages)[1:], pages))
         return [time_ns for time_ns, page in pages.items()
-                if page.file in with_shape and page.is_in(self.files, with_ifd=False)]
+                if page.file in with_shape and page.is_in(self.files, with_ifd=False)
+                and (time_ns in with_ifd or before.get(time_ns) in with_ifd)]
 
     @property
     def is_ambiguous(self) -> bool:
