@@ -29,6 +29,7 @@ from .page import PageRecord, open_text, seal_text, strip_crc
 from .part import FinishedPage, PartInfo, RecordingPart, part_path, parts_on_disk
 from .pressure import PressureLog
 from .rescue import rescue
+from .salvage import remove_older_parts
 from .space import SpaceWatch
 from .stages import InOrder, Syncer
 
@@ -223,7 +224,7 @@ class PageSink:
             return self._result
         self._finish_last(describe)
         if self._overwrite:
-            self._remove_older_parts()
+            remove_older_parts(self._path, len(self._files))
         self._result = list(self._files)
         return self._result
 
@@ -458,14 +459,6 @@ class PageSink:
         if others:
             raise RecordingFileError(f'{others[0][1]} exists already, and split_frames={self._split} would need that '
                                      'name; choose another name, or pass overwrite=True')
-
-    def _remove_older_parts(self) -> None:
-        """Parts of the recording that was overwritten, where it had more than the new one."""
-        from .reader import is_part
-        for number, path in parts_on_disk(self._path):
-            if number >= len(self._files) and is_part(path, number):
-                log.info('removing %s, a part of the overwritten recording', path)
-                _unlink(path)
 
 
 def _whole_pages(batch: Sequence[_Encoded], most_bytes: int) -> int:

@@ -44,7 +44,7 @@ def talk(buffer: Any, cb_queue: Any) -> None:
 
 
 def trial_of(folder: Path, rng: random.Random, **settings: Any) -> Trial:
-    chosen = {'callback': talk, 'cb_type': '3Proc', **FORKED, **settings}
+    chosen = {'callback': talk, 'cb_type': '3Proc', **FORKED, **({'framerate': 60} if SHORT else {}), **settings}
     return Trial(folder, rng, camera={**PACED, **chosen.pop('camera', {})}, **chosen)
 
 
@@ -645,7 +645,7 @@ def small_pipes(folder: Path, rng: random.Random) -> Outcome:
     resize = links._F_SETPIPE_SZ
     crew.make_link = small                                        # type: ignore[attr-defined]
     links._F_SETPIPE_SZ = 999_999                                 # refused, as to an unprivileged user
-    trial = Trial(folder, rng, camera={'frames': 3000, 'pace': rng.random() < 0.5, 'buffers': 4000},
+    trial = Trial(folder, rng, camera={'frames': 800 if SHORT else 3000, 'pace': rng.random() < 0.5, 'buffers': 4000},
                   **{**FORKED, 'framerate': 2000, 'ring_frames': rng.choice((60, 400, 1000)), 'x_resolution': 96,
                      'y_resolution': 64})
     return trial.run().judged()
