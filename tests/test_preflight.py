@@ -167,7 +167,7 @@ def test_no_trial_is_made_when_there_is_no_time_for_it() -> None:
 # ---------------------------------------------------------------- whether the ring was filling
 
 def samples(in_use: List[int], rate: int = 3) -> List[Sample]:
-    return [Sample(place / 20, place * rate, 0, 0, 0, used) for place, used in enumerate(in_use)]
+    return [Sample(place / 20, place * rate, 0, used) for place, used in enumerate(in_use)]
 
 
 @pytest.mark.parametrize(('in_use', 'grows'), [

@@ -39,9 +39,7 @@ class Sample(NamedTuple):
 
     seconds: float
     captured: int
-    written: int
     processed: int
-    bypassed: int
     in_use: int
 
 
@@ -199,8 +197,7 @@ def _observe(recorder: ProcessedPiRecorder, room: int, settling_s: float, keep_b
 
 
 def _sample(status: Status) -> Sample:
-    return Sample(time.monotonic(), status.captured, status.written, status.processed, status.bypassed,
-                  status.ring_in_use)
+    return Sample(time.monotonic(), status.captured, status.processed, status.ring_in_use)
 
 
 def _drop_results(recorder: ProcessedPiRecorder) -> None:
