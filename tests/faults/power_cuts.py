@@ -80,6 +80,7 @@ class Tape:
         self.operations: List[Operation] = []
         self.before: Images = read_images(folder)
         self._folder, self._sync_s = folder, sync_s
+        self.pages_come = False        # more will be written: a sync lasts until some of it has been
         self._lock = threading.Lock()
         self._pwritev, self._ftruncate = os.pwritev, os.ftruncate
 
@@ -102,7 +103,9 @@ class Tape:
 
     def _sync(self, fd: int) -> None:
         covers = len(self.operations)
-        time.sleep(self._sync_s)       # a disk of known speed: the real one may be busy; writes happen meanwhile
+        time.sleep(self._sync_s)       # a disk of known speed: the real one may be busy
+        while self.pages_come and len(self.operations) < covers + 3:
+            time.sleep(0.0005)
         self.operations.append(Synced(_name(fd), covers))
 
     # ------------------------------------------------------------------ what is on the disk
@@ -339,16 +342,24 @@ def take_recording(folder: Path, *, pages: int = 30, channels: int = 3, level: i
     picture = pictures(channels)
     tape = Tape(folder)
     errors: List[BaseException] = []
+    room = threading.Semaphore(3)      # a few pages at a time, so that there are many writes
+
+    def written(jobs: List[PageJob]) -> None:
+        for _ in jobs:
+            room.release()
+
     with tape.recording():
         sink = PageSink(folder / 'a.tif', height=HEIGHT, width=WIDTH, pixel_format='gray' if channels == 1 else 'bgr',
-                        level=level, split_frames=split, sync_interval_s=0.004, on_written=lambda jobs: None,
+                        level=level, split_frames=split, sync_interval_s=0.004, on_written=written,
                         on_error=errors.append, about=ABOUT, threads=1)
+        tape.pages_come = True
         for number in range(pages):
             index = number + (number >= LOST_FRAME)
             lost = ({'index': LOST_FRAME, 'count': 1, 'time_ns': 10**18 + LOST_FRAME - 1, 'reason': 'camera gap'},) \
                 if number == LOST_FRAME else ()
+            room.acquire(timeout=10)
             sink.submit(PageJob(picture(index), PageRecord(index, 10**18 + index, host_ns=number, lost=lost)))
-            time.sleep(0.0005)
+        tape.pages_come = False
         sink.finish(lambda info: {'report': {}, **ABOUT})
     assert not errors, errors
     originals = read_images(folder)

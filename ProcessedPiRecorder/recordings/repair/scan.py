@@ -247,9 +247,9 @@ class _Finder:
         return (self._ifd_size,) if self._ifd_size else (8 + 20 * 16 + 8, 8 + 20 * 14 + 8)
 
     def _is_block(self, offset: int) -> bool:
-        data = self._file.part(offset, FULL_BLOCK)
         try:
-            parse_block(data, parse_block_header(data))
+            header = parse_block_header(self._file.part(offset, BLOCK_HEADER_SIZE))
+            parse_block(self._file.part(offset, header.size), header)
         except RecordingFormatError:
             return False
         return True
