@@ -22,6 +22,7 @@ from tests.faults.registry import Expect, fault
 from tests.faults.trial import PACED, SHORT, Trial, frames
 
 MB = 1 << 20
+CALLS = 6                 # until a leak has used up what there is
 SAFE = Expect('CallbackError', 'yes')
 #: Under '2Proc' a callback that ends its process ends the writer: the price of that lane, and documented.
 WRITER_DIES = Expect('ProcessDiedError', 'no')
@@ -114,8 +115,8 @@ class Leaking(Misbehaving):
             with open('/proc/self/statm') as memory:
                 now = int(memory.read().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (now + self.limit_mb * MB,) * 2)
-        self.kept.append(np.ones(8 * MB, np.uint8))
-        if self.killed and len(self.kept) * 8 > self.limit_mb:
+        self.kept.append(np.ones(self.limit_mb * MB // CALLS, np.uint8))
+        if self.killed and len(self.kept) > CALLS:
             os.kill(os.getpid(), signal.SIGKILL)
         return None
 
@@ -243,12 +244,12 @@ def leaks_in_the_writer(folder: Path, rng: random.Random) -> Outcome:
     return record(folder, rng, '2Proc', Leaking(rng.randint(60, 200), False), frames(rng))
 
 
-@fault('1,000,000 results (3Proc)', group='results', limit_s=180)
+@fault('1,000,000 results (3Proc)', group='results', limit_s=300)
 def a_million_results(folder: Path, rng: random.Random) -> Outcome:
     return _many(folder, rng, '3Proc')
 
 
-@fault('1,000,000 results (2Proc)', group='results', limit_s=180)
+@fault('1,000,000 results (2Proc)', group='results', limit_s=300)
 def a_million_results_from_the_writer(folder: Path, rng: random.Random) -> Outcome:
     return _many(folder, rng, '2Proc')
 
@@ -257,7 +258,7 @@ def _many(folder: Path, rng: random.Random, lane: str) -> Outcome:
     """The script reads none until the end, then all."""
     count = 20_000 if SHORT else 1_000_000
     trial = Trial(folder, rng, callback=Chatting(count), cb_type=lane, cb_timeout=120, cb_delivery='every')
-    trial.run()
+    trial.run(limit_s=200)
     read = list(trial.recorder.cb_queue) if trial.recorder is not None else []
     outcome = trial.judged()
     if read != list(range(count)):

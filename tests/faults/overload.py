@@ -21,9 +21,9 @@ def slow_encoder(pause_s: Callable[[str], float]) -> None:
     """Encoding a page with an effort takes so much longer, whatever this machine's speed is."""
     encode = PageEncoder.encode
 
-    def slowly(self: PageEncoder, image: Any, effort: str) -> Any:
+    def slowly(self: PageEncoder, image: Any, effort: str, *more: Any, **options: Any) -> Any:
         time.sleep(pause_s(effort))
-        return encode(self, image, effort)
+        return encode(self, image, effort, *more, **options)
 
     PageEncoder.encode = slowly          # type: ignore[method-assign]
 

@@ -67,8 +67,8 @@ class Trial:
         self.recorder: Any = None
         self.hung = False
 
-    def run(self, act: Callable[[Any], None] = lambda recorder: None) -> Trial:
-        """Record; ``act(recorder)`` runs in the meantime, in this process."""
+    def run(self, act: Callable[[Any], None] = lambda recorder: None, limit_s: float = LIMIT_S) -> Trial:
+        """Record; ``act(recorder)`` runs in the meantime, in this process. Hung: it takes longer than ``limit_s``."""
         camera = WitnessCamera(self.witness, self.change, **self.controls)
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
@@ -77,7 +77,7 @@ class Trial:
                                                     **self.settings)
                 self.recorder.recordVid()
                 act(self.recorder)
-                self.hung = self.recorder.wait(LIMIT_S) is None and self.recorder.recording
+                self.hung = self.recorder.wait(limit_s) is None and self.recorder.recording
                 if not self.hung:
                     self.recorder.close()
             except RecorderError as error:
