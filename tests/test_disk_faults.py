@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from ProcessedPiRecorder.errors import RecordingFileError
+from ProcessedPiRecorder.recordings import index
 from ProcessedPiRecorder.recordings.page import PageRecord
 from ProcessedPiRecorder.recordings.reader import RecordingFile
 from ProcessedPiRecorder.recordings.salvage import readable
 from ProcessedPiRecorder.recordings.sink import PageJob, PageSink
 
-PAGES, SPLIT = 23, 10
+PAGES, SPLIT = 17, 7
 SHAPE = (12, 20, 3)
 CALLS = ('pwritev', 'fdatasync', 'ftruncate', 'close', 'open')
 REAL = {name: getattr(os, name) for name in CALLS}
@@ -144,6 +145,11 @@ def judge(recording: Recording, disk: BadDisk) -> Tuple[int, List[str]]:
     assert numbers == list(range(pages)) or disk.name == 'fdatasync'
     assert set(os.listdir(recording.path.parent)) >= {Path(file).name for file in files}
     return pages, files
+
+
+@pytest.fixture(autouse=True)
+def blocks_of_the_index_come_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, 'PAGES_A_BLOCK', 4)
 
 
 @pytest.fixture(autouse=True)

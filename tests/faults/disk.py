@@ -30,7 +30,7 @@ from tests.faults.trial import PACED, SHORT, Trial, seconds
 BROKEN = Expect('RecordingFileError', 'no')
 MAYBE = Expect(('', 'RecordingFileError'), ('yes', 'no', '-'))
 ENDLESS: Dict[str, Any] = {'pace': False, 'frames': 20_000}
-LARGE: Dict[str, Any] = {'x_resolution': 240, 'y_resolution': 160}
+LARGE: Dict[str, Any] = {'x_resolution': 240, 'y_resolution': 160, 'tif_compression': 0 if SHORT else 1}
 FS_IOC_SHUTDOWN = 0x8004587D
 NO_FLUSH = 2                      # what is not on the disk yet never gets there
 
@@ -77,7 +77,7 @@ def full(folder: Path, rng: random.Random) -> Outcome:
         return record_on(place, folder, rng, camera=ENDLESS, disk_reserve_mb=0, **LARGE)
 
 
-@fault('ENOSPC while others fill the disk too', group='disk', expects=BROKEN)
+@fault('ENOSPC while others fill the disk too', group='disk', expects=BROKEN, short=False)
 def full_with_others(folder: Path, rng: random.Random) -> Outcome:
     def fill(recorder: Any) -> None:
         with contextlib.suppress(OSError), open(place.parent / 'others', 'wb', buffering=0) as file:
@@ -103,7 +103,7 @@ def nearly_full(folder: Path, rng: random.Random) -> Outcome:
         return outcome
 
 
-@fault('quota used up (EDQUOT)', group='disk', expects=BROKEN)
+@fault('quota used up (EDQUOT)', group='disk', expects=BROKEN, short=False)
 def quota(folder: Path, rng: random.Random) -> Outcome:
     """No figure tells of it beforehand."""
     return injected(folder, rng, 'pwritev', errno.EDQUOT, for_good=True, at=rng.randrange(4, 60))
@@ -221,18 +221,18 @@ def sync_fails(folder: Path, rng: random.Random) -> Outcome:
     return injected(folder, rng, 'fdatasync', errno.EIO, for_good=False, at=rng.randrange(0, 8))
 
 
-@fault('EIO when closing', group='disk', expects=Expect('', 'yes'))
+@fault('EIO when closing', group='disk', expects=Expect('', 'yes'), short=False)
 def close_fails(folder: Path, rng: random.Random) -> Outcome:
     """Everything was synced before: nothing is lost by it."""
     return injected(folder, rng, 'close', errno.EIO, for_good=True, at=0, must_end=False)
 
 
-@fault('short writes', group='disk', expects=Expect('', 'yes'))
+@fault('short writes', group='disk', expects=Expect('', 'yes'), short=False)
 def short_writes(folder: Path, rng: random.Random) -> Outcome:
     return injected(folder, rng, 'pwritev', 0, for_good=True, at=0, must_end=False)
 
 
-@fault('signals in the middle of writes (EINTR)', group='disk', expects=Expect('', 'yes'))
+@fault('signals in the middle of writes (EINTR)', group='disk', expects=Expect('', 'yes'), short=False)
 def signals(folder: Path, rng: random.Random) -> Outcome:
     def shower(recorder: Any) -> None:
         writer = process_of('writer', recorder)
@@ -245,7 +245,7 @@ def signals(folder: Path, rng: random.Random) -> Outcome:
 
 # ---------------------------------------------------------------- slow
 
-@fault('a sync takes seconds', group='disk', expects=Expect('', 'yes'))
+@fault('a sync takes seconds', group='disk', expects=Expect('', 'yes'), short=False)
 def slow_sync(folder: Path, rng: random.Random) -> Outcome:
     """The kernel takes the pages meanwhile; nothing waits for the sync."""
     with Injection(folder, 'fdatasync', 1, pause_s=seconds(rng, 0.7, 3.0)):
@@ -253,7 +253,7 @@ def slow_sync(folder: Path, rng: random.Random) -> Outcome:
                          split_frames=0)
 
 
-@fault('writes take half a second', group='disk', expects=Expect('', None))
+@fault('writes take half a second', group='disk', expects=Expect('', None), short=False)
 def slow_writes(folder: Path, rng: random.Random) -> Outcome:
     """The ring bridges it, or frames are lost exactly as reported."""
     with Injection(folder, 'pwritev', 6, for_good=True, pause_s=seconds(rng, 0.2, 0.5)):
@@ -262,7 +262,7 @@ def slow_writes(folder: Path, rng: random.Random) -> Outcome:
 
 
 @fault('a write that never returns', group='disk', expects=Expect(('ProcessDiedError', 'RecordingFileError'), 'no'),
-       limit_s=90)
+       limit_s=90, short=False)
 def hangs(folder: Path, rng: random.Random) -> Outcome:
     """What it has taken stays; the end comes in bounded time (here: a shortened one), and says so."""
     from ProcessedPiRecorder import heir
@@ -298,7 +298,7 @@ def renamed(folder: Path, rng: random.Random) -> Outcome:
     return outcome
 
 
-@fault('folder deleted', group='disk', expects=BROKEN)
+@fault('folder deleted', group='disk', expects=BROKEN, short=False)
 def deleted(folder: Path, rng: random.Random) -> Outcome:
     place = folder / 'place'
     place.mkdir()
