@@ -170,9 +170,12 @@ def count_calls(folder: Path) -> Dict[str, int]:
     return disk.counts
 
 
-@pytest.mark.parametrize('code', [errno.EIO, errno.ENOSPC])
-@pytest.mark.parametrize('for_good', [False, True])
-@pytest.mark.parametrize('name', CALLS)
+KINDS = [pytest.param(name, for_good, code, id=f'{name}-{"for good" if for_good else "once"}-{errno.errorcode[code]}',
+                      marks=[pytest.mark.slow] if code == errno.ENOSPC and name != 'pwritev' else [])
+         for name in CALLS for for_good in (False, True) for code in (errno.EIO, errno.ENOSPC)]
+
+
+@pytest.mark.parametrize('name, for_good, code', KINDS)
 def test_a_failure_at_every_call(tmp_path: Path, name: str, for_good: bool, code: int) -> None:
     calls = count_calls(tmp_path)[name]
     assert calls or name == 'ftruncate'       # which only a failure leads to

@@ -9,7 +9,7 @@ from typing import Any, Mapping, Optional
 from .channel import RemoteError
 from .processes import Child, ending_of
 
-__all__ = ['death_of', 'death_while_starting', 'with_advice', 'with_result']
+__all__ = ['death_of', 'death_while_starting', 'stuck', 'with_advice', 'with_result']
 
 
 def death_of(child: Child, captured: int, written: int) -> RemoteError:
@@ -41,3 +41,9 @@ def with_advice(death: RemoteError, why: str, path: Optional[Path]) -> RemoteErr
     """The writer's death, and that its file could not be finished."""
     return dataclasses.replace(death, message=f'{death.message}, but the file could not be finished ({why}); '
                                f'run  ppr repair {path}  on it')
+
+
+def stuck(pages_waiting: int, seconds: float) -> str:
+    """How a process ended that was killed because the file was not finished in time."""
+    what = 'the disk took no page' if pages_waiting else 'the file came no nearer to its end'
+    return f'{what} for {seconds:g} s, so it was killed; check the disk, dmesg tells more'

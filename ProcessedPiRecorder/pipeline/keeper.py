@@ -17,7 +17,7 @@ from ..report import DISK_NEARLY_FULL
 from .channel import Channel, RemoteError
 from .clocks import clock_steps
 from .crew import Crew
-from .deaths import death_of, death_while_starting, with_advice, with_result
+from .deaths import death_of, death_while_starting, stuck, with_advice, with_result
 from .finisher import FinisherOrders, OwnFile
 from .loop import Loop
 from .orphans import adopt_orphans, end_orphans
@@ -203,11 +203,11 @@ class Keeper:
             frames_s = 3 / self._granted.framerate if self._granted.framerate else 0.0
             self._loop.after('reader', max(STOP_GRACE_S, frames_s) + 2 * STOP_GRACE_S, lambda: self._kill('reader'))
 
-    def _kill(self, role: str) -> None:
+    def _kill(self, role: str, verdict: str = 'it did not end in time and was killed') -> None:
         child = self._crew.alive(role)
         if child is not None:
             log.warning('the %s process does not end in time and is killed', role)
-            child.verdict = 'it did not end in time and was killed'
+            child.verdict = verdict
             child.kill()
             self._on_death(child)
 
@@ -339,7 +339,8 @@ class Keeper:
                          (Stat.WRITTEN, Stat.PROCESSED, Stat.RESULTS, Stat.FINISHED_BYTES))
         if self._progress == progress and not self._loop.is_set('progress') and self._report is None:
             if self._crew.alive('writer') is None or self._settings.cb_type != '3Proc' or self._callback_despaired:
-                self._kill('finisher' if self._crew.alive('writer') is None else 'writer')
+                self._kill('finisher' if self._crew.alive('writer') is None else 'writer',
+                           stuck(self._stat(Stat.WRITE_QUEUE), FINISH_TIMEOUT_S + slowest_call_s(self._settings)))
                 return
             # Restarts that hang can take longer than a file: what waits for the callback can go past it.
             self._callback_despaired = True

@@ -210,7 +210,8 @@ def run_child(role: str, entry: Callable[..., Any], channel: Channel, plan: Any,
         signal.signal(number, _ignore)
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)        # the script may have chosen to die of it; we must not
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)        # the script may have chosen to die of these; we must not
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)        # a limit on the file's size is an error to tell, not our end
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     if role in ('callback', 'writer'):
         os.register_at_fork(after_in_child=_listen_to_signals)
