@@ -30,6 +30,7 @@ SEED = 4
 GROUPS = sorted({fault.group for fault in load().values()})
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize('group', GROUPS)
 def test_every_fault_ends_as_it_should(tmp_path: Path, group: str) -> None:
     faults = [fault for fault in FAULTS.values() if fault.group == group and fault.short]
@@ -47,6 +48,9 @@ def test_every_fault_that_the_documents_promise_is_in_the_campaign() -> None:
 
 PROMISED = (
     'camera gap', 'ring full', 'camera error', 'stall', 'overload', 'hole', 'truncation', 'mutations', 'power cuts',
+    'truncation at every byte', 'clock steps', 'ENOSPC', 'EIO', 'RLIMIT_FSIZE', 'RLIMIT_NOFILE', 'RLIMIT_AS',
+    'disk nearly full', 'kill -9 of all', *(f'{what} of the {role}' for what in ('kill -9', 'SIGSTOP and SIGCONT')
+                                            for role in ('reader', 'writer', 'callback', 'keeper', 'script')),
     '1,000,000 results', 'corrupt results file', 'unreadable',
     *(f'callback {how} ({lane})' for how in ('raises', 'hangs', 'exits', 'segfaults', 'leaks until it is killed')
       for lane in ('2Proc', '3Proc')))
