@@ -17,7 +17,8 @@ import tifffile
 from ProcessedPiRecorder.recordings.bigtiff import BigTiffAppender
 from ProcessedPiRecorder.recordings.repair.in_place import InPlace
 from tests.faults import power_cuts
-from tests.faults.power_cuts import Judge, State, Synced, Take, Write, by_chance, chain, systematic
+from tests.faults.power_cuts import Judge, Take, chain
+from tests.faults.tape import State, Synced, Write, by_chance, read_images, systematic
 
 REPAIRED = 60        # states that are repaired, too
 
@@ -47,7 +48,7 @@ def test_the_tapes_are_of_real_recordings(takes: List[Take]) -> None:
     for take in takes:
         operations = take.tape.operations
         end = [state for state in systematic(take.tape) if state.at == len(operations)][0]
-        assert end.images == power_cuts.read_images(take.tape._folder)
+        assert end.images == read_images(take.tape._folder)
         assert sum(len(chain(data, take.picture)) for data in end.images.values()) >= take.least
     syncs = [(number, operation) for number, operation in enumerate(takes[0].tape.operations)
              if isinstance(operation, Synced)]

@@ -24,7 +24,7 @@ from .scan import FULL_BLOCK, ROW_DTYPE, Scan, aligned, find_pages, layout_of, r
 __all__ = ['FileState', 'examine']
 
 MAGIC_BYTES = struct.pack('<2sHHH', b'II', 43, 8, 0)
-LISTED = 1_000_000           # page numbers of damaged pages that are counted one by one
+MOST_PAGES = 1 << 40         # more than any disk holds
 
 
 @dataclass
@@ -272,6 +272,7 @@ def _count_damaged(state: FileState, scan: Scan, counted: int) -> None:
     facts = state.annotations.get('file')
     if isinstance(facts, dict) and type(facts.get('pages')) is int:
         counted = max(counted, facts['pages'])
+    counted = counted if counted < MOST_PAGES else 0
     # A text without a right checksum may say anything: nothing beyond what the file could hold is believed.
     last = int(pages[-1])
     seen = {page for page in scan.damaged if last < page < last + 2 + state.size // 512}
