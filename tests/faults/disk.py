@@ -93,7 +93,9 @@ def nearly_full(folder: Path, rng: random.Random) -> Outcome:
     """The recording ends in time, complete by its own right, and the reserve is not touched."""
     reserve = rng.uniform(1.0, 3.0)
     with disk(small_tmpfs(folder, rng.uniform(16, 30))) as place:
-        trial = trial_on(place, folder, rng, camera=ENDLESS, disk_reserve_mb=reserve, ring_frames=16, **LARGE).run()
+        # A second of frames must fit beside the reserve, or it is refused at once.
+        trial = trial_on(place, folder, rng, camera=ENDLESS, disk_reserve_mb=reserve, ring_frames=16,
+                         **{**LARGE, 'framerate': 60}).run()
         outcome = trial.judged()
         free = shutil.disk_usage(place).free
         if trial.report is None or trial.report.stopped != 'disk nearly full':
