@@ -154,7 +154,7 @@ def test_a_finisher_that_does_not_get_on_is_ended(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(keeper, 'FINISH_TIMEOUT_S', 0.5)
     monkeypatch.setattr(keeper, 'slowest_call_s', lambda settings: 0.0)
     error, _ = kill(live(tmp_path / 'a.tif'), 'writer')
-    assert 'did not end in time' in str(error) and 'ppr repair' in str(error)
+    assert 'so it was killed; check the disk' in str(error) and 'ppr repair' in str(error)
 
 
 # ------------------------------------------------------------------ the keeper, and others with it

@@ -29,15 +29,17 @@ print('made', flush=True)
 {body}
 '''
 
+LARGEST_PAGE = 10_000      # bytes of a page of this script's recordings, its text included
+
 
 def script(body: str, *, blocking: bool = True, length: float = 0, options: str = '', extra: str = '') -> str:
     return SCRIPT.format(body=body, blocking=blocking, length=length, options=options, extra=extra)
 
 
 def written(folder: Path, pages: int = 20) -> bool:
-    """Whether the file in the folder has grown to at least about so many pages."""
+    """Whether the file in the folder has grown to at least so many pages."""
     path = folder / 'trial.tif'
-    return path.exists() and path.stat().st_size > pages * 9_000
+    return path.exists() and path.stat().st_size > pages * LARGEST_PAGE
 
 
 def assert_finished(path: Path, complete: str = 'yes') -> int:

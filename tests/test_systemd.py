@@ -135,7 +135,7 @@ def test_the_configuration_on_the_page_can_be_typed() -> None:
     configuration = dict(line.split('=', 1) for line in block.group(1).splitlines())
     words = shlex.split(configuration['PPR_OPTIONS'])[0]
     given = context_of(f'ppr record {words}').params
-    assert list(given['camera']) == ['picamera2'] and given['seconds'] == 3600
+    assert list(given['camera']) == ['picamera2'] and given['rec_length'] == 3600
 
 
 @pytest.mark.skipif(not shutil.which('systemd-analyze'), reason='systemd-analyze is not here (Debian: systemd)')

@@ -50,6 +50,10 @@ def test_it_tells_the_room_and_a_mount_above_the_folder(tmp_path: Path) -> None:
     place = volume_of(tmp_path)
     usage = shutil.disk_usage(tmp_path)
     assert place.total == usage.total and abs(place.free - usage.free) < 10**9
+    above = {str(folder) for folder in [tmp_path.resolve(), *tmp_path.resolve().parents]}
+    if not any(line.split()[4] in above for line in volume.MOUNTS.read_text().splitlines()):
+        assert (place.kind, place.mount) == ('unknown', None)
+        pytest.skip('the root of this machine is a folder of another one (chroot), whose mounts cannot be seen')
     assert place.kind != 'unknown' and place.mount is not None
     assert place.mount == tmp_path or place.mount in tmp_path.resolve().parents
     assert os.path.ismount(place.mount)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from ..errors import RecorderError, SettingsError
+from ..errors import RecorderError
 from ..report import DISK_NEARLY_FULL
 from .channel import Channel, RemoteError
 from .clocks import clock_steps
@@ -28,6 +28,7 @@ from .plan import (
     RESTART_PAUSE_S,
     STOP_GRACE_S,
     Plan,
+    check_timeout,
     slowest_call_s,
 )
 from .processes import Child, ending_of
@@ -136,7 +137,7 @@ class Keeper:
         settings, granted = self._settings, self._granted
         try:
             layout = plan_ring(settings, granted_shape(self._plan, granted), granted.framerate)
-            self._check_timeout(layout.slots)
+            check_timeout(settings, granted, layout.slots)
             ring = Ring.create(layout)
         except RecorderError as error:
             raise _StartFailed(RemoteError.of(error, 'RingError')) from None
@@ -144,18 +145,6 @@ class Keeper:
         for role in self._crew.members:
             self._crew.tell(role, 'ring', (layout, granted) if role == 'writer' else layout, [ring.fd])
         self._parent.send('granted', (layout, granted), [ring.fd])
-
-    def _check_timeout(self, slots: int) -> None:
-        """A frame that the callback holds for cb_timeout must not make the ring overflow."""
-        settings, granted = self._settings, self._granted
-        if settings.cb_timeout is None or granted.waits or not granted.framerate or settings.callback is None:
-            return
-        needed = settings.cb_timeout * granted.framerate
-        if needed > slots * 0.85:
-            raise SettingsError(
-                f'cb_timeout={settings.cb_timeout:g} s holds {needed:.0f} frames at {granted.framerate:g} Hz, and the '
-                f'ring of {slots} frames can bridge {slots * 0.85 / granted.framerate:.2g} s; '
-                f'pass ring_frames={int(needed / 0.85) + 1} or more, or a shorter cb_timeout')
 
     def _start_timed_out(self, role: str, limit_s: float) -> None:
         waiting = role or ' and '.join(name for name, ready in self._ready.items() if not ready) or 'camera'

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from ..cameras.base import Camera, CameraRequest
+from ..cameras.base import Camera, CameraRequest, Granted
+from ..errors import SettingsError
 from ..settings import Settings
 
-__all__ = ['LOSS_REASONS', 'Plan', 'slowest_call_s']
+__all__ = ['LOSS_REASONS', 'Plan', 'check_timeout', 'slowest_call_s']
 
 #: How long a camera may take to hand over the frame it is at when the recording is to stop.
 STOP_GRACE_S = 2.0
@@ -49,3 +50,15 @@ class Plan:
 def slowest_call_s(settings: Settings) -> float:
     """How long a call of the callback may last before it counts as hung, seconds."""
     return max(settings.cb_timeout or DEFAULT_CB_TIMEOUT_S, settings.cb_start_timeout)
+
+
+def check_timeout(settings: Settings, granted: Granted, slots: int) -> None:
+    """A frame that the callback holds for cb_timeout must not make the ring overflow. Raises SettingsError."""
+    if settings.cb_timeout is None or granted.waits or not granted.framerate or settings.callback is None:
+        return
+    needed = settings.cb_timeout * granted.framerate
+    if needed > slots * 0.85:
+        raise SettingsError(
+            f'cb_timeout={settings.cb_timeout:g} s holds {needed:.0f} frames at {granted.framerate:g} Hz, and the '
+            f'ring of {slots} frames can bridge {slots * 0.85 / granted.framerate:.2g} s; '
+            f'pass ring_frames={int(needed / 0.85) + 1} or more, or a shorter cb_timeout')

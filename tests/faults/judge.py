@@ -237,6 +237,9 @@ def judge_repair(path: Path, truth: Truth, missing: int, court: Judge) -> Tuple[
     except Exception as error:
         court.find(f'repair: {type(error).__name__}: {error}')
         return missing, 'repair failed'
+    if not repaired.exists():
+        folder.rmdir()
+        return missing, 'repair finds nothing to do'
     again = Judge(repaired, Truth(truth.camera, synced=truth.synced, returned=truth.returned,
                                   own_numbers=truth.own_numbers))
     again.read()
