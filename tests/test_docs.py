@@ -6,7 +6,7 @@ import ast
 import re
 import shlex
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List
 
 import pytest
 import typer
@@ -173,5 +173,6 @@ def test_the_starting_settings_of_a_stereopi_are_everywhere_the_same() -> None:
     for setting in ('x_resolution=1280', 'y_resolution=480', 'scale_factor=0.3', 'framerate=25', 'stereo=True'):
         assert setting in in_script and setting in read(REPO / 'README.md')
     line = next(line for line in command_lines(read(PI)) if 'stereo.tif' in line)
-    given: Tuple[Any, ...] = tuple(context_of(line).params[name] for name in ('size', 'scale_factor', 'framerate', 'stereo'))
+    params = context_of(line).params
+    given = tuple(params[name] for name in ('size', 'scale_factor', 'framerate', 'stereo'))
     assert given == ('1280x480', 0.3, 25.0, True)

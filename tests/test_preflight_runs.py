@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import pytest
 from recording_tools import ROOT
@@ -22,23 +22,11 @@ from ProcessedPiRecorder.preflight.disk import DiskSpeed
 from ProcessedPiRecorder.recordings.volume import Volume
 
 slow = pytest.mark.slow
+pytestmark = pytest.mark.usefixtures('own_folder')
 
 #: Small and slow enough for any machine, with buffers for whatever else it is busy with.
 SMALL = ['-c', 'synthetic', '--size', '64x48', '--fps', '20', '--control', 'buffers=1000', '--no-display',
          '--run-seconds', '0.5']
-
-
-@pytest.fixture(autouse=True)
-def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv('DISPLAY', raising=False)
-    monkeypatch.delenv('WAYLAND_DISPLAY', raising=False)
-    modules, path = set(sys.modules), list(sys.path)
-    yield
-    sys.path[:] = path
-    for name in set(sys.modules) - modules:
-        if name.startswith('own_'):
-            del sys.modules[name]
 
 
 @pytest.fixture

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 import traceback
 import warnings
-from types import FrameType
-from typing import Any, Callable, Dict, Mapping, Optional
+from typing import Any, Callable, Mapping, Optional
 
 from rich.console import Console
 from rich.live import Live
@@ -19,6 +17,7 @@ from ..preflight.answer import as_dict
 from ..preflight.judgement import OK, Finding, judge
 from ..preflight.place import Place, find_place
 from ..preflight.run import Measurements, measure
+from .interrupts import OneInterrupt
 from .outcome import COMPLETE, DOUBTFUL, FAILED, USAGE, in_options, stderr_console, tell_error, tell_warnings
 from .preflight_table import print_answer
 from .record import was_impossible
@@ -51,7 +50,7 @@ def run_preflight(arguments: Mapping[str, Any], *, run_seconds: float, as_json: 
 
 
 def _measure(arguments: Mapping[str, Any], place: Place, run_seconds: float, progress: '_Progress') -> Measurements:
-    with _OneInterrupt(), progress:
+    with OneInterrupt(), progress:
         return measure(arguments, place, run_seconds, progress.say, progress.show)
 
 
@@ -71,31 +70,6 @@ def _tell(error: BaseException, debug: Callable[[], bool], title: str, code: int
         traceback.print_exception(type(error), error, error.__traceback__, file=sys.stderr)
     tell_error(error, title)
     return code
-
-
-class _OneInterrupt:
-    """The first SIGINT, SIGTERM or SIGHUP becomes KeyboardInterrupt; later ones must not disturb the tidying up."""
-
-    NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def __init__(self) -> None:
-        self._before: Dict[int, Any] = {}
-        self._seen = False
-
-    def __enter__(self) -> '_OneInterrupt':
-        for number in self.NUMBERS:
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: Optional[FrameType]) -> None:
-        if not self._seen:
-            self._seen = True
-            raise KeyboardInterrupt
 
 
 class _Progress:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import threading
 import traceback
 import warnings
-from types import FrameType
 from typing import Any, Callable, Dict, NoReturn, Optional
 
 from rich.console import Console
 
 from ..errors import CallbackError, CameraFormatError, CameraNotFoundError, RecorderError, SettingsError
 from ..report import DISK_NEARLY_FULL, Report
+from .interrupts import Interrupts
 from .outcome import COMPLETE, DOUBTFUL, FAILED, USAGE, stderr_console, tell_error, tell_warnings
 from .progress import Silence, choose_progress
 from .verdict import print_verdict
@@ -28,31 +27,18 @@ LOOK_S = 0.25     # how often the live figures are read
 NOT_POSSIBLE = (SettingsError, CameraNotFoundError)
 
 
-class StopSignals:
-    """SIGINT, SIGTERM and SIGHUP as a wish to stop; a second one ends the wait. A context manager, main thread only.
+class StopSignals(Interrupts):
+    """SIGINT, SIGTERM and SIGHUP as a wish to stop; a second one ends the wait.
 
     While the recording is being started, which on a Pi camera takes seconds, already the first one calls it off.
     """
 
-    NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
     def __init__(self) -> None:
+        super().__init__()
         self.wanted = False
         self.starting = True
-        self._before: Dict[int, Any] = {}
 
-    def __enter__(self) -> 'StopSignals':
-        for number in self.NUMBERS:
-            # nohup ignores SIGHUP on purpose.
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: Optional[FrameType]) -> None:
+    def note(self) -> None:
         at_once, self.wanted = self.wanted or self.starting, True
         if at_once:
             raise KeyboardInterrupt

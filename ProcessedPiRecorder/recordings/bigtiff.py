@@ -24,7 +24,7 @@ from .space import Room, room_at
 from .volume import volume_of
 
 __all__ = ['HEADER_SIZE', 'BigTiffAppender', 'EncodedPage', 'PageLayout', 'PagePlace', 'file_error', 'is_full',
-           'refuse_fat', 'sync_folder', 'write_all']
+           'refuse_fat', 'remove', 'sync_folder', 'write_all']
 
 log = logging.getLogger(__name__)
 
@@ -366,6 +366,16 @@ def file_error(path: Path, what: str, error: OSError) -> RecordingFileError:
     if isinstance(error, RecordingFileError):
         return error
     return RecordingFileError(f'{path} {what}: {error.strerror or error}; {_advice(error)}')
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there. Raises RecordingFileError."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise file_error(path, 'cannot be removed', error) from error
 
 
 def is_full(error: RecordingFileError) -> bool:

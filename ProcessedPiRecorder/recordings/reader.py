@@ -62,8 +62,8 @@ class RecordingFile:
         first = read_header(self._file)
         if first == 0:
             raise RecordingFormatError(f'{self.path} is not a readable recording: it holds no page yet; if it is being '
-                                       'recorded, look again in a few seconds; if it was cut off,  ppr repair  finds what '
-                                       'is in it')
+                                       'recorded, look again in a few seconds; if it was cut off,  ppr repair  finds '
+                                       'what is in it')
         self._first = read_ifd(self._file, first)
         self._shape = shape_of(self._file, self._first)
         self.height, self.width, channels, _ = self._shape

@@ -22,7 +22,7 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 import numpy as np
 
 from ..errors import RecordingFileError
-from .bigtiff import EncodedPage, PageLayout, file_error, is_full, refuse_fat, refuse_if_recording, sync_folder
+from .bigtiff import EncodedPage, PageLayout, file_error, is_full, refuse_fat, refuse_if_recording, remove, sync_folder
 from .effort import Choice, EffortChooser, Load, Room
 from .encoder import PageEncoder
 from .page import PageRecord, open_text, seal_text, strip_crc
@@ -182,7 +182,7 @@ class PageSink:
         self._order.break_off()
         self._end_threads()
         self._part.close()
-        _unlink(self._part.path)
+        remove(self._part.path)
         self._result = []
 
     def submit(self, job: PageJob) -> None:
@@ -220,7 +220,7 @@ class PageSink:
             raise self._as_file_error(self._error)
         if self._part.pages == 0:
             self._part.close()
-            _unlink(self._part.path)
+            remove(self._part.path)
             return self._result
         self._finish_last(describe)
         if self._overwrite:
@@ -351,7 +351,7 @@ class PageSink:
         number = self._part.number + 1
         path = part_path(self._path, number)
         if self._overwrite:
-            _unlink(path)
+            remove(path)
         part = RecordingPart(path, number, self.totals.pages, self._path.name, self._layout, self._size, self._about)
         with self._lock:
             self._closed_bytes += self._part.nbytes
@@ -420,7 +420,7 @@ class PageSink:
         part.close()
         self._files = [path for path in self._files if path != part_path(self._path, part.number)]
         try:
-            _unlink(part.path)
+            remove(part.path)
         except RecordingFileError as error:
             log.warning('%s', error)
 
@@ -469,12 +469,3 @@ def _whole_pages(batch: Sequence[_Encoded], most_bytes: int) -> int:
         if total > most_bytes:
             return max(number, 1)
     return len(batch)
-
-
-def _unlink(path: Path) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise file_error(path, 'cannot be removed', error) from error

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Callable, List, Mapping
 
 from ...errors import RecordingFileError
-from ..bigtiff import EncodedPage, file_error, sync_folder
+from ..bigtiff import EncodedPage, remove, sync_folder
 from ..deflate import crc32
 from ..page import StoredPage, parse_text, text_is_intact
 from ..part import FinishedPage, PartInfo, RecordingPart
@@ -89,7 +89,7 @@ class Copy:
     def discard(self) -> None:
         """Remove the new file."""
         self._part.close()
-        remove([self._part.path])
+        remove(self._part.path)
 
 
 def check_copy(path: Path, pages: int) -> None:
@@ -99,14 +99,3 @@ def check_copy(path: Path, pages: int) -> None:
         if not recording.finished or recording.pages != pages or wrong:
             raise RecordingFileError(f'{path} was written and reads back differently; the disk is failing. The '
                                      'original was not changed: repair it onto another disk')
-
-
-def remove(paths: List[Path]) -> None:
-    """Remove files, those that are there."""
-    for path in paths:
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise file_error(path, 'cannot be removed', error) from error

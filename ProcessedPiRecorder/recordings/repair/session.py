@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from ...errors import RecordingFileError
 from ...report import Report
-from ..bigtiff import file_error, sync_folder
+from ..bigtiff import file_error, remove, sync_folder
 from ..page import parse_text
 from ..part import PartInfo, part_path
 from ..results import results_path, whole_lines
@@ -19,7 +19,7 @@ from ..space import room_at
 from ..tags import FileBytes
 from ..tally import Tally
 from .account import Account, utc_text
-from .beside import Copy, check_copy, moved, remove
+from .beside import Copy, check_copy, moved
 from .files import Recording
 from .haystack import Progress
 from .in_place import InPlace, bytes_needed
@@ -84,7 +84,8 @@ class Session:
             self._write_results(written)
             self._put_empty_aside()
         except BaseException:
-            remove(written)
+            for path in written:
+                remove(path)
             raise
         if self._failure is not None:
             raise self._failure
@@ -166,7 +167,7 @@ class Session:
                 self._copy(state, info, beside)
                 os.replace(beside, info.path)
             except BaseException as error:
-                remove([beside])
+                remove(beside)
                 if isinstance(error, OSError):
                     raise file_error(info.path, 'cannot be replaced', error) from error
                 raise
