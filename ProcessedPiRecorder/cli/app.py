@@ -41,9 +41,9 @@ def common(debug: Annotated[bool, typer.Option('--debug', help='Show tracebacks,
         logging.basicConfig(level=logging.DEBUG, format='%(asctime)s %(processName)s %(name)s: %(message)s')
 
 
-@app.command(epilog='Exit codes: 0 complete · 1 the file is good, but frames were lost, the callback failed, or '
-                    'completeness cannot be proven · 2 bad usage, nothing was started · 3 the recording failed, or '
-                    'not a single frame came.')
+@app.command(epilog='Exit codes: 0 complete · 1 the file is good, but frames were lost, the callback failed, '
+                    'completeness cannot be proven, or it was ended early because the disk was nearly full · 2 bad '
+                    'usage, nothing was started · 3 the recording failed, or not a single frame came.')
 @errors_told(debugging)
 @takes_recording_options
 def record(
