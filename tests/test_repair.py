@@ -35,6 +35,7 @@ from typer.testing import CliRunner
 from ProcessedPiRecorder.cli.app import app
 from ProcessedPiRecorder.errors import RecordingFileError, RecordingFormatError, SettingsError
 from ProcessedPiRecorder.recordings.page import PageRecord
+from ProcessedPiRecorder.recordings.part import part_path
 from ProcessedPiRecorder.recordings.reader import RecordingFile
 from ProcessedPiRecorder.recordings.repair import finish_cut_off, repair, session
 from ProcessedPiRecorder.recordings.results import ResultsFile, read_results, results_path
@@ -43,6 +44,7 @@ from ProcessedPiRecorder.recordings.space import Room
 from ProcessedPiRecorder.recordings.tally import Tally
 from ProcessedPiRecorder.recordings.verification import verify
 from ProcessedPiRecorder.report import Loss, Report
+from tests.faults.mutants import Mutant, make_bases
 
 both = pytest.mark.parametrize('in_place', [False, True], ids=['beside', 'in place'])
 
@@ -69,6 +71,37 @@ def test_a_recording_that_was_cut_off_is_finished(tmp_path: Path, in_place: bool
     with RecordingFile(result.files[0]) as recording:
         assert recording.about == ABOUT
     assert repair(result.files[0]).healthy
+
+
+@both
+def test_a_recording_that_was_renamed_meanwhile(tmp_path: Path, in_place: bool) -> None:
+    path = tmp_path / 'a.tif'
+    write(path, split_frames=11)
+    cut_off(part_path(path, 2), 2)
+    other = tmp_path / 'crashed.tif'
+    for number in range(3):
+        part_path(path, number).rename(part_path(other, number))
+    result = repaired(other, in_place)
+    assert_sound(result.files[0], indices(PAGES))
+    if in_place:
+        assert result.report is not None and result.report.files == ['a.tif', 'a_001.tif', 'a_002.tif']
+    assert repair(result.files[0]).healthy
+
+
+@both
+@pytest.mark.parametrize('base', ['alike', 'gray', 'one page'])
+def test_a_first_page_whose_link_is_cut(tmp_path: Path, in_place: bool, base: str) -> None:
+    """No preface tells the shape of these: it is in the IFD, of which only the link is not whole."""
+    whole = next(found for found in make_bases(tmp_path / 'bases') if found.name == base)
+    first = next(iter(whole.pages.values()))
+    end = first.start + len(first.strip_and_text) + len(first.ifd) + 8
+    for cut in range(1, 9):
+        place = tmp_path / str(cut)
+        mutant = Mutant(whole)
+        del mutant.files[whole.first][end - cut:]
+        mutant.write(place)
+        found = repair(place / whole.first, out=None if in_place else place / 'out.tif', in_place=in_place)
+        assert found.pages_found == 1 and verify(found.files[0], threads=1).ok
 
 
 @both

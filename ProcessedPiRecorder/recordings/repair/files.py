@@ -126,6 +126,15 @@ class Recording:
                 return found
         return {}
 
+    def recorded_name(self) -> Optional[str]:
+        """The name of file 0 when it was recorded, if every file tells the same one."""
+        places = [state.about.get('file') for state in self.parts]
+        names = {place.get('first_name') if isinstance(place, dict) else None for place in places}
+        name = names.pop()
+        if names or not isinstance(name, str) or not name or Path(name).name != name or '\0' in name:
+            return None
+        return name
+
     def known(self, results: Path) -> Known:
         """What is known of the recording beside its pages."""
         last = self.parts[-1]

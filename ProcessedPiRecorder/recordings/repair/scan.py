@@ -170,7 +170,8 @@ def _tail(file: Haystack, text_offset: int, text: bytes) -> Tuple[Optional[OwnIf
     ifd = read_own_ifd(file, ifd_offset)
     if ifd is None or ifd.text_count != len(text) + 1:
         return None, False
-    return ifd, not any(file.part(end, ifd_offset - end)) and ifd.text_offset == text_offset
+    whole = ifd_offset + ifd.size <= file.size and not any(file.part(end, ifd_offset - end))
+    return ifd, whole and ifd.text_offset == text_offset
 
 
 _LAYOUTS: Dict[PageShape, PageLayout] = {}
@@ -186,13 +187,13 @@ def layout_of(shape: PageShape) -> PageLayout:
 
 
 def read_own_ifd(file: Haystack, offset: int) -> Optional[OwnIfd]:
-    """The IFD at ``offset``, if it is one that this package would write, apart from its link."""
+    """The IFD at ``offset``, if it is one that this package would write, apart from its link, which may be cut off."""
     data = file.part(offset, 8 + 20 * 16 + 8)
     count = struct.unpack_from('<Q', data)[0] if len(data) >= 8 else 0
     size = 8 + 20 * count + 8
-    if count not in (14, 16) or len(data) < size:
+    if count not in (14, 16) or len(data) < size - 8:
         return None
-    data = data[:size]
+    data = data[:size].ljust(size, b'\0')
     tags = {tag: (length, value) for tag, _, length, value in struct.iter_unpack('<HHQQ', data[8:-8])}
     width, height, channels = (tags.get(tag, (0, 0))[1] for tag in (256, 257, 277))
     if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and channels in (1, 3)

@@ -47,6 +47,9 @@ class Session:
         self._in_place = out is None
         self._first = out or recording.first
         self._files = [part_path(self._first, number) for number in range(len(recording.parts))]
+        # What stays where it is keeps the name that its preface tells, whatever the file is called by now.
+        self._name = (recording.recorded_name() if self._in_place else None) or self._first.name
+        self._names = tuple(part_path(self._first.with_name(self._name), number) for number in range(len(self._files)))
         self._old_results = results_path(recording.first)
         self._known = recording.known(self._old_results)
         shape = recording.parts[0].shape
@@ -75,8 +78,8 @@ class Session:
         try:
             page = 0
             for number, state in enumerate(self._recording.parts):
-                info = PartInfo(number, self._files[number], self._first.name, page, len(state.rows),
-                                number + 1 == len(self._files), tuple(self._files[:number + 1]))
+                info = PartInfo(number, self._files[number], self._name, page, len(state.rows),
+                                number + 1 == len(self._files), self._names[:number + 1])
                 if not self._in_place:
                     written.append(info.path)
                 self._write_part(state, info)
