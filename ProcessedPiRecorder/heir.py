@@ -40,9 +40,10 @@ def take_over(run: Run) -> Optional[Report]:
     run.keeper.bury(10)
     ours = _Inheritance(run)
     # They end by themselves: the reader at once, the writer when all that was captured is in the file.
-    ours.await_writer()
+    ours.await_progressing('writer')
     ours.await_end(['reader', 'display'], LEAVE_S)
     ours.await_end(['callback'], LEAVE_S + FLUSH_TIMEOUT_S)
+    ours.await_progressing('finisher')       # the writer had died, too, and the keeper had started one
     return ours.report()
 
 
@@ -57,12 +58,13 @@ class _Inheritance:
         ring = self._run.ring
         return tuple(int(ring.stats[name]) for name in PROGRESS) if ring is not None else ()
 
-    def await_writer(self) -> None:
+    def await_progressing(self, role: str) -> None:
+        """Wait for its end; end it when nothing gets on any more."""
         patience_s = self._patience_s if self._run.ring is not None else LEAVE_S
         progress: Tuple[int, ...] = (-1,)
-        while not self._run.lifelines.wait(['writer'], patience_s):
+        while not self._run.lifelines.wait([role], patience_s):
             if progress == self._progress():
-                self._run.lifelines.kill('writer')
+                self._run.lifelines.kill(role)
                 return
             progress = self._progress()
 

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any, List, Tuple
 
+import psutil
 import pytest
 from recording_tools import assert_matches_truth, paced, recorder, results, wait_until
 
@@ -157,6 +158,32 @@ def test_a_finisher_that_does_not_get_on_is_ended(tmp_path: Path, monkeypatch: p
     assert 'so it was killed; check the disk' in str(error) and 'ppr repair' in str(error)
 
 
+def test_the_file_of_a_writer_that_did_not_get_on_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeper, 'FINISH_TIMEOUT_S', 2.0)
+    monkeypatch.setattr(keeper, 'slowest_call_s', lambda settings: 0.0)
+    path = tmp_path / 'a.tif'
+    rec = live(path)
+    rec.recordVid()
+    wait_until(lambda: rec.status().written >= 10)
+    os.kill(pid_of('writer', rec), signal.SIGSTOP)
+    with pytest.raises(ProcessDiedError, match='so it was killed.*its file has been finished'):
+        rec.stopVid()
+    assert_whole(path, rec.report)
+
+
+def leave_a_fork(buffer: Any, cb_queue: Any) -> None:
+    if buffer[-1].index == 5 and os.fork() == 0:
+        time.sleep(50)
+        os._exit(0)
+
+
+def test_what_a_callback_of_a_dead_writer_has_forked_does_not_keep_the_heir_from_the_file(tmp_path: Path) -> None:
+    path = tmp_path / 'a.tif'
+    error, report = kill(live(path, callback=leave_a_fork, cb_type='2Proc'), 'writer')
+    assert 'its file has been finished' in str(error)
+    assert_whole(path, report)
+
+
 # ------------------------------------------------------------------ the keeper, and others with it
 
 def test_the_script_waits_for_the_file_of_a_dead_keeper_and_has_its_report(tmp_path: Path) -> None:
@@ -177,6 +204,44 @@ def test_the_script_finishes_the_file_when_keeper_and_writer_die_at_once(tmp_pat
     error, report = kill(live(path), 'keeper', 'writer')
     assert error.role == 'keeper' and report.complete == 'no' and report.written >= 39
     assert_whole(path, report)
+
+
+def test_a_finisher_whose_keeper_dies_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                   caplog: pytest.LogCaptureFixture) -> None:
+    finish, begun = finisher.finish_cut_off, tmp_path / 'begun'
+
+    def finish_slowly(path: Path, *, describe: Any, progress: Any) -> Any:
+        def describe_slowly(*arguments: Any) -> Any:
+            begun.touch()
+            time.sleep(1.5)
+            return describe(*arguments)
+        return finish(path, describe=describe_slowly, progress=progress)
+
+    monkeypatch.setattr(finisher, 'finish_cut_off', finish_slowly)
+    path = tmp_path / 'a.tif'
+    rec = live(path)
+    rec.recordVid()
+    wait_until(lambda: rec.status().written >= 10)
+    os.kill(pid_of('writer', rec), signal.SIGKILL)
+    wait_until(begun.exists)
+    os.kill(pid_of('keeper', rec), signal.SIGKILL)
+    with pytest.raises(ProcessDiedError, match='finished all the same'):
+        rec.wait()
+    assert 'could not be finished' not in caplog.text
+    assert_whole(path, rec.report)
+
+
+def start_in_background(buffer: Any, cb_queue: Any) -> None:
+    subprocess.run(['sh', '-c', 'true &'], check=True)
+
+
+def test_what_a_callback_leaves_to_end_by_itself_is_buried_at_once(tmp_path: Path) -> None:
+    rec = live(tmp_path / 'a.tif', callback=start_in_background, framerate=50)
+    rec.recordVid()
+    wait_until(lambda: rec.status().processed >= 20)
+    keeper_process = psutil.Process(pid_of('keeper', rec))
+    wait_until(lambda: [child.status() for child in keeper_process.children()].count(psutil.STATUS_ZOMBIE) < 5, 5.0)
+    rec.stopVid()
 
 
 def hang(buffer: Any, cb_queue: Any) -> None:

@@ -20,7 +20,7 @@ from .crew import Crew
 from .deaths import death_of, death_while_starting, stuck, with_advice, with_result
 from .finisher import FinisherOrders, OwnFile
 from .loop import Loop
-from .orphans import adopt_orphans, end_orphans
+from .orphans import adopt_orphans, bury_orphans, end_orphans
 from .plan import (
     CALLBACK_RESTARTS,
     FINISH_TIMEOUT_S,
@@ -103,6 +103,7 @@ class Keeper:
         for child in list(self._crew.members.values()):
             if child.buried():
                 self._on_death(child)
+        bury_orphans({child.pid for child in self._crew.members.values()})
 
     def _hear(self, child: Child) -> None:
         self._ready[child.role] = False
@@ -130,7 +131,6 @@ class Keeper:
         self._crew.tell('reader', 'go')
         while not self._running:
             self._loop.turn()
-        self._loop.cancel('start')
 
     def _make_ring(self) -> None:
         """Now that the camera has said what it gives: the ring, for everyone."""
@@ -243,6 +243,7 @@ class Keeper:
 
     def _on_started(self, child: Child, payload: Any) -> None:
         self._running = True
+        self._loop.cancel('start')           # at once: from here on it could end a recording
         self._parent.send('started')
 
     def _on_crashed(self, child: Child, error: RemoteError) -> None:
@@ -425,6 +426,7 @@ class Keeper:
             self._crew.start_finisher(orders)
         except OSError as error:
             self._writer_death = with_advice(self._writer_death, str(error), self._plan.tif_path)
+        self._progress = ()                  # the writer's standstill is not the finisher's
         self._watch_progress()
 
     def _finisher_ended(self, child: Child) -> None:

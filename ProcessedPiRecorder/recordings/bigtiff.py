@@ -16,6 +16,7 @@ import logging
 import os
 import struct
 import threading
+import weakref
 from pathlib import Path
 from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -147,6 +148,7 @@ class BigTiffAppender:
         except OSError as error:
             raise file_error(path, 'cannot be created', error) from error
         lock_file(self._fd)
+        _growing.add(self)
         try:
             write_all(self._fd, [struct.pack('<2sHHHQ', b'II', 43, 8, 0, 0)], 0)
         except OSError as error:
@@ -295,6 +297,18 @@ class BigTiffAppender:
             write_all(self._fd, buffers, offset)
         except OSError as error:
             raise file_error(self.path, 'cannot be written', error) from error
+
+
+_growing: 'weakref.WeakSet[BigTiffAppender]' = weakref.WeakSet()
+
+
+def _close_in_child() -> None:
+    """In a fork that a callback makes ('2Proc'): the lock would outlive us, and keep our heirs from the file."""
+    for file in list(_growing):
+        file.close()
+
+
+os.register_at_fork(after_in_child=_close_in_child)
 
 
 def write_all(fd: int, buffers: Sequence[Any], offset: int) -> None:
