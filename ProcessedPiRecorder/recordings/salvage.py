@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import List, Optional, Tuple
 
+import numpy as np
+
 from ..errors import RecordingFileError
 from ..report import Report
-from .bigtiff import file_error
+from .bigtiff import remove
 from .part import part_path, parts_on_disk
 from .reader import RecordingFile, is_part
 
@@ -25,18 +26,26 @@ def readable(path: Path) -> Tuple[int, List[str]]:
 
     Blocks: an unfinished file is walked through page by page.
     """
-    pages, files = 0, []
+    pages = 0
+    files: List[str] = []
+    candidates = [(0, path)]
     try:
-        candidates = [path, *(part for _, part in parts_on_disk(path))]
+        candidates += parts_on_disk(path)
     except OSError:
-        candidates = [path]
-    for candidate in candidates:
+        pass
+    last: Optional[np.void] = None
+    for number, candidate in candidates:
         try:
             with RecordingFile(candidate) as recording:
-                pages += recording.pages
-            files.append(str(candidate))
+                if number != len(files) or recording.stored_page(0).part != number:
+                    break                  # another recording, which merely has such a name
+                rows = recording.index()
         except RecordingFileError:
             break                          # no page has been linked yet; nor has any in the parts behind it
+        if last is not None and (rows[0]['index'] <= last['index'] or rows[0]['time_ns'] <= last['time_ns']):
+            break                          # a part of an older recording, which was overwritten
+        last, pages = rows[-1], pages + len(rows)
+        files.append(str(candidate))
     return pages, files
 
 
@@ -59,12 +68,12 @@ def finished_report(path: Path) -> Optional[Report]:
 def remove_older_parts(path: Path, files: int) -> None:
     """Files of the recording that was overwritten, where it had more than the new one.
 
-    files: how many the new one has. Raises RecordingFileError.
+    files: how many the new one has. What cannot be removed is logged: the new recording is none the worse for it.
     """
-    for number, part in parts_on_disk(path):
-        if number >= files and is_part(part, number):
-            log.info('removing %s, a part of the overwritten recording', part)
-            try:
-                os.unlink(part)
-            except OSError as error:
-                raise file_error(part, 'cannot be removed', error) from error
+    try:
+        for number, part in parts_on_disk(path):
+            if number >= files and is_part(part, number):
+                log.info('removing %s, a part of the overwritten recording', part)
+                remove(part)
+    except OSError as error:
+        log.warning('a part of the recording that was overwritten stays beside the new one: %s', error)

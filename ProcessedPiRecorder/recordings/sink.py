@@ -217,6 +217,8 @@ class PageSink:
         if self._error is not None:
             self._tell_error()
             self._rescue(describe)
+            if self._overwrite:
+                remove_older_parts(self._path, len(self._files))
             raise self._as_file_error(self._error)
         if self._part.pages == 0:
             self._part.close()
@@ -342,22 +344,24 @@ class PageSink:
             self.totals.pressure.page(job.record.index, job.record.time_ns, job.pressure, job.effort)
         self.totals.pages += len(jobs)
         self._count_bytes()
-        self._syncer.touched()
         self._on_written(jobs)
+        self._syncer.touched(self._part)
         if self._space is not None and self._space.due(self.totals.file_bytes):
             self._space.look(self._part.disk_room(), self.totals.file_bytes, self._bytes_to_finish())
 
     def _begin_part(self) -> None:
+        """Go on in the next file. The one before counts as full only once this one holds a page: it may stay the last.
+        """
         number = self._part.number + 1
         path = part_path(self._path, number)
         if self._overwrite:
+            refuse_if_recording(path)
             remove(path)
         part = RecordingPart(path, number, self.totals.pages, self._path.name, self._layout, self._size, self._about)
         with self._lock:
             self._closed_bytes += self._part.nbytes
         self._files.append(path)
         self._part = part
-        self._syncer.turn_to(part)
 
     def _bytes_to_finish(self) -> int:
         """What the ends of the files take that are open, or may still be begun for the pages on their way."""
@@ -404,9 +408,14 @@ class PageSink:
 
     def _rescue(self, describe: Describe) -> None:
         """Make what was written before the error reachable, and finish it, as far as the disk still lets us."""
-        parts = [*self._syncer.take_full(), self._part]
+        parts = self._syncer.take_open()
         if not self._part.pages:
-            self._remove_empty(parts.pop())
+            self._remove_empty(self._part)
+            parts = [part for part in parts if part.pages]
+            if parts:
+                self._part = parts[-1]
+                self._closed_bytes -= self._part.nbytes
+                self._count_bytes()
         rescue(parts, lambda part, last: self._finish_part(part, describe, last))
         self.unfinished = [part.path for part in parts if not part.finished]
         self._count_bytes()

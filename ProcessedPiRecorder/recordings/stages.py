@@ -80,16 +80,15 @@ class Syncer:
         self._closing = self._failed = False
         self.thread = threading.Thread(target=self._run, name='ppr-sync', daemon=True)
 
-    def touched(self) -> None:
-        """The current part has pages to sync."""
-        with self._cond:
-            self._cond.notify_all()
+    def touched(self, part: RecordingPart) -> None:
+        """This part has pages to sync. If it is not the current one it takes its place, and that one is full.
 
-    def turn_to(self, part: RecordingPart) -> None:
-        """The current part is full; ``part`` takes its place. Blocks while MOST_FULL wait to be finished."""
+        Blocks while MOST_FULL wait to be finished.
+        """
         with self._cond:
-            self._full.append(self._part)
-            self._part = part
+            if part is not self._part:
+                self._full.append(self._part)
+                self._part = part
             self._cond.notify_all()
             self._cond.wait_for(lambda: len(self._full) < MOST_FULL or self._failed)
 
@@ -106,10 +105,10 @@ class Syncer:
         if self.thread.ident is not None:
             self.thread.join()
 
-    def take_full(self) -> List[RecordingPart]:
-        """After ``close``: full parts that were not finished because something failed before."""
+    def take_open(self) -> List[RecordingPart]:
+        """After ``close``: full parts that were not finished because something failed before, and the current one."""
         with self._cond:
-            left = list(self._full)
+            left = [*self._full, self._part]
             self._full.clear()
             return left
 

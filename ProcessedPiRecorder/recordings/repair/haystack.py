@@ -29,6 +29,7 @@ class Haystack(FileBytes):
         super().__init__(path, fd)
         self.unreadable = 0
         self._progress = progress
+        self._told = -WINDOW
         self._window = b''
         self._window_at = 0
 
@@ -51,8 +52,7 @@ class Haystack(FileBytes):
         while start + len(needle) <= end:
             if not (self._window_at <= start and start + len(needle) <= self._window_at + len(self._window)):
                 self._window, self._window_at = self.part(start, WINDOW), start
-                if self._progress is not None:
-                    self._progress(start, self.size)
+                self._tell(start)
             at = self._window.find(needle, start - self._window_at, end - self._window_at)
             if at >= 0:
                 return self._window_at + at
@@ -66,7 +66,13 @@ class Haystack(FileBytes):
             piece = self.part(start, min(end - start, WINDOW))
             crc = crc32(piece, crc)
             start += len(piece)
+        self._tell(end)                    # where page follows page nothing is searched for
         return crc
+
+    def _tell(self, position: int) -> None:
+        if self._progress is not None and position >= self._told + WINDOW:
+            self._told = position
+            self._progress(position, self.size)
 
     def _read_around(self, offset: int, length: int) -> bytes:
         data = bytearray(length)

@@ -15,7 +15,7 @@ from ..ome import parse_annotations, seal_is_intact
 from .haystack import Haystack
 from .scan import GUESS_BUDGET, LEAST_BUDGET, MAX_TEXT, Whole, aligned, prove
 
-__all__ = ['Description', 'Gap', 'find_by_index', 'find_description', 'index_rows']
+__all__ = ['Budget', 'Description', 'Gap', 'find_by_index', 'find_description', 'index_rows']
 
 XML_BEGINS = b'<?xml version="1.0" encoding="UTF-8"?>\n<OME '
 XML_ENDS = b'</StructuredAnnotations></OME>'
@@ -40,8 +40,23 @@ class Description(NamedTuple):
     annotations: Dict[str, Any]
 
 
+class Budget:
+    """Bytes that may still be summed up on the word of what may be garbage: in proportion to the file."""
+
+    def __init__(self, file: Haystack) -> None:
+        self._left = max(GUESS_BUDGET * file.size, LEAST_BUDGET)
+
+    def spend(self, nbytes: int) -> bool:
+        """Whether there is enough left for this."""
+        if nbytes > self._left:
+            return False
+        self._left -= nbytes
+        return True
+
+
 def index_rows(file: Haystack, gaps: List[Gap]) -> Iterator[Tuple[int, np.ndarray]]:
     """Every whole index block in the gaps: the number of its first page, and its records."""
+    budget = Budget(file)
     for start, end in gaps:
         position = aligned(start)
         while position + BLOCK_HEADER_SIZE <= end:
@@ -51,6 +66,8 @@ def index_rows(file: Haystack, gaps: List[Gap]) -> Iterator[Tuple[int, np.ndarra
             position = at + len(MAGIC)
             try:
                 header = parse_block_header(file.part(at, BLOCK_HEADER_SIZE))
+                if not budget.spend(header.size):
+                    return
                 rows = parse_block(file.part(at, header.size), header)
             except RecordingFormatError:
                 continue
@@ -58,17 +75,16 @@ def index_rows(file: Haystack, gaps: List[Gap]) -> Iterator[Tuple[int, np.ndarra
             yield header.first_page, rows
 
 
-def find_by_index(file: Haystack, first_page: int, rows: np.ndarray, known: 'np.ndarray') -> List[Whole]:
+def find_by_index(file: Haystack, first_page: int, rows: np.ndarray, known: 'np.ndarray',
+                  budget: Budget) -> List[Whole]:
     """Whole pages that only the index knows how to find. known: text offsets of the pages that were found."""
-    budget = max(GUESS_BUDGET * file.size, LEAST_BUDGET)
     found = []
     texts = rows['strip_offset'] + rows['strip_length']
     for number in np.flatnonzero(~np.isin(texts, known)):
         row = rows[number]
         begin, length = int(row['strip_offset']), int(row['strip_length'])
-        if not 0 < int(row['text_length']) <= MAX_TEXT or length > budget:
+        if not 0 < int(row['text_length']) <= MAX_TEXT or not budget.spend(length):
             continue
-        budget -= length
         whole = prove(file, begin, length, file.part(begin + length, int(row['text_length'])))
         if whole is not None and whole.stored.page == first_page + int(number):
             found.append(whole)
@@ -81,10 +97,10 @@ def find_description(file: Haystack, gaps: List[Gap]) -> Optional[Description]:
     for start, end in gaps:
         at = file.find(XML_BEGINS, start, end)
         while at >= 0:
-            last = file.find(XML_ENDS, at, min(end, at + MAX_XML))
             follows = file.find(XML_BEGINS, at + 1, end)
-            stop = last + len(XML_ENDS) if last >= 0 and not 0 <= follows < last else \
-                follows if follows >= 0 else min(end, at + MAX_XML)
+            limit = min(follows if follows >= 0 else end, at + MAX_XML)
+            last = file.find(XML_ENDS, at, limit)
+            stop = last + len(XML_ENDS) if last >= 0 else limit
             found = _description(at, file.part(at, stop - at))
             best = found if best is None or found.sealed or not best.sealed else best
             at = follows

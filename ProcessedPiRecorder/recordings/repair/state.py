@@ -18,7 +18,7 @@ from ..index import INDEX_DTYPE, PAGES_A_BLOCK, index_block
 from ..preface import HEAD_SIZE, head_length, parse_preface
 from ..tags import PageShape
 from .haystack import Haystack, Progress
-from .remains import PRECIOUS, Description, Gap, find_by_index, find_description, index_rows
+from .remains import PRECIOUS, Budget, Description, Gap, find_by_index, find_description, index_rows
 from .scan import FULL_BLOCK, ROW_DTYPE, Scan, aligned, find_pages, layout_of, read_own_ifd, rows_of
 
 __all__ = ['FileState', 'examine']
@@ -123,13 +123,14 @@ def examine(path: Path, progress: Optional[Progress] = None) -> FileState:
 
 def _look(file: Haystack, state: FileState) -> None:
     begin = _read_beginning(file, state)
+    state.begin = begin if state.has_preface else HEADER_SIZE
     scan = find_pages(file, begin)
     gaps = _gaps(scan, file.size)
-    counted, hidden = 0, []
+    counted, hidden, budget = 0, [], Budget(file)
     known = scan.rows['strip_offset'] + scan.rows['strip_length']
     for first_page, records in index_rows(file, gaps):
         counted = max(counted, first_page + len(records))
-        hidden += find_by_index(file, first_page, records, known)
+        hidden += find_by_index(file, first_page, records, known, budget)
     rows = np.concatenate([scan.rows, rows_of(hidden, scan.shapes)]) if hidden else scan.rows
     state.found = len(rows)
     state.description = find_description(file, gaps)
@@ -142,7 +143,7 @@ def _look(file: Haystack, state: FileState) -> None:
     if len(state.rows):
         state.part = int(state.rows['part'][0])
         _count_damaged(state, scan, counted)
-        _place_pages(file, state, begin)
+        _place_pages(state)
         state.linked = _linked(file, state)
         state.finished = state.header_ok and _is_finished(file, state)
 
@@ -281,10 +282,9 @@ def _count_damaged(state: FileState, scan: Scan, counted: int) -> None:
     state.damaged = missing + len([page for page in seen if page >= counted])
 
 
-def _place_pages(file: Haystack, state: FileState, begin: int) -> None:
+def _place_pages(state: FileState) -> None:
     """Whether every page stands where it was written, one behind the other."""
     rows = state.rows
-    state.begin = begin if state.has_preface else HEADER_SIZE
     ends = rows['ifd_offset'].astype(np.int64) + state.layout.size
     gaps = rows['strip_offset'].astype(np.int64) - np.concatenate([[state.begin], ends[:-1]])
     between = np.flatnonzero(gaps)
