@@ -23,7 +23,7 @@ from ProcessedPiRecorder import errors, heir
 from ProcessedPiRecorder import recorder as recorder_module
 from ProcessedPiRecorder.cameras import SyntheticCamera
 from ProcessedPiRecorder.errors import ProcessDiedError
-from ProcessedPiRecorder.pipeline import finisher, keeper
+from ProcessedPiRecorder.pipeline import finisher, hub, keeper
 from ProcessedPiRecorder.pipeline.clocks import clock_steps
 from ProcessedPiRecorder.pipeline.lifelines import Lifelines
 from ProcessedPiRecorder.pipeline.loop import Loop
@@ -182,6 +182,25 @@ def test_what_a_callback_of_a_dead_writer_has_forked_does_not_keep_the_heir_from
     error, report = kill(live(path, callback=leave_a_fork, cb_type='2Proc'), 'writer')
     assert 'its file has been finished' in str(error)
     assert_whole(path, report)
+
+
+def test_a_writer_whose_hub_fails_tells_of_all_pages_that_it_had_handed_to_the_file(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    count = hub.Hub._count
+
+    def fail(self: Any, held: Any) -> None:
+        count(self, held)
+        if held.index == 200:
+            raise RuntimeError('on purpose')
+
+    monkeypatch.setattr(hub.Hub, '_count', fail)
+    path = tmp_path / 'a.tif'
+    rec = recorder(path, controls={'frames': 300})
+    with pytest.raises(ProcessDiedError, match='the writer process failed: RuntimeError: on purpose'):
+        rec.recordVid()
+    assert rec.report.complete == 'no' and rec.report.written == 200
+    found = verify(path)
+    assert found.ok and found.report is not None and found.report.written == found.pages == 200
 
 
 # ------------------------------------------------------------------ the keeper, and others with it

@@ -267,6 +267,8 @@ def test_the_marks_of_the_script_are_stored_on_the_frames_clock(tmp_path: Path) 
     assert rec.report.marks == [{'label': 'stim', 'time_ns': time_ns}]
     with RecordingFile(tmp_path / 'a.tif') as recording:
         marked = [record for record in map(recording.page_record, range(recording.pages)) if record.marks]
+        assert recording.annotations['marks'] == [
+            {'label': 'stim', 'time_ns': time_ns, 'page': marked[0].index, 'index': marked[0].index}]
     assert len(marked) == 1 and marked[0].marks[0]['label'] == 'stim'
     assert abs(marked[0].time_ns - time_ns) < 1e9
 

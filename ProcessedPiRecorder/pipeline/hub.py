@@ -7,33 +7,24 @@ with time for a picture. A frame is *held* from its arrival until its page is wr
 from __future__ import annotations
 
 import collections
-import dataclasses
 import logging
 import os
 import selectors
 import time
-from pathlib import Path
 from typing import Any, Deque, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from ..cameras.base import Granted
-from ..errors import RecordingFileError
-from ..recordings.bigtiff import file_error
 from ..recordings.effort import Room
-from ..recordings.framelog import FrameLog
 from ..recordings.page import MOST_LOSSES, PageRecord
-from ..recordings.part import PartInfo
-from ..recordings.results import ResultsFile, results_path
-from ..recordings.salvage import readable
-from ..recordings.sink import PageJob, PageSink
+from ..recordings.sink import PageJob
 from ..report import Loss, Report
 from .callback import CallbackArguments
 from .channel import Channel, RemoteError
-from .disk import FileIdentity, make_space_watch
 from .display_feed import DisplayFeed
-from .finisher import OwnFile
 from .lane import Held, Lane
 from .ledger import Ledger
 from .links import NOTHING, Kind, LinkReader, LinkWriter, fit_link
+from .output import Output
 from .plan import DEFAULT_CB_TIMEOUT_S, LOSS_REASONS, Plan
 from .ring import Ring, Stat
 
@@ -76,15 +67,10 @@ class Hub:
         self._source_ended = False
         self._aborted = False                               # the start has failed: nothing is to be kept
         self._reader_end: Optional[Mapping[str, Any]] = None
-        self._file_error: Optional[BaseException] = None
-        self._published = False
-        self._identity: Optional[FileIdentity] = None         # of the file that we publish
         self._answers_watched: Optional[LinkReader] = None
         self._lane = self._make_lane()
-        self._sink = self._make_sink()
-        if self._sink is not None:
-            channel.send('created', OwnFile.at(self._sink.current_path))
-        self._log: Optional[FrameLog] = None
+        self._output = Output(channel, plan, granted, ring, self._ledger, self._room, self._on_written, self._wake)
+        self._sink = self._output.sink
         self._display = DisplayFeed(ring.displays, arguments.display_receive_fd, arguments.display_send_fd) \
             if arguments.display_receive_fd >= 0 else None
         self._show_captured = self._display is not None and self._settings.display_proc == 'camera_reader'
@@ -103,19 +89,6 @@ class Hub:
                     first_timeout_s=max(settings.cb_start_timeout, settings.cb_timeout or 0), ledger=self._ledger,
                     release=self._release)
 
-    def _make_sink(self) -> Optional[PageSink]:
-        settings, shape = self._settings, self._ring.layout.shape
-        if not settings.write_vid:
-            return None
-        assert self._plan.tif_path is not None
-        about = self._description()
-        space = make_space_watch(self._channel, self._plan, self._granted, self._ring, self._ledger, about)
-        return PageSink(self._plan.tif_path, height=shape[0], width=shape[1], pixel_format=self._granted.pixel_format,
-                        level=settings.tif_compression, overwrite=settings.overwrite,
-                        split_frames=settings.split_frames, room=self._room, waits=self._granted.waits,
-                        framerate=self._granted.framerate, on_written=self._on_written,
-                        on_error=self._on_file_error, about=about, sync_interval_s=settings.sync_interval, space=space)
-
     def connect(self, offers_fd: int, answers_fd: int, generation: int) -> None:
         """A callback is ready."""
         assert self._lane is not None
@@ -124,8 +97,7 @@ class Hub:
 
     def discard(self) -> None:
         """The start failed: leave nothing behind."""
-        if self._sink is not None:
-            self._sink.discard()
+        self._output.discard()
 
     @property
     def callback_hangs(self) -> bool:
@@ -198,7 +170,7 @@ class Hub:
     def _take(self, held: Held) -> None:
         held.lost, self._lost = tuple(self._lost), []
         if not self._ledger.captured:
-            self._publish()
+            self._output.publish()
         self._in_use += 1
         if self._in_use > self._high_water:
             self._high_water = self._in_use
@@ -212,27 +184,6 @@ class Hub:
             held.status = 'raw'
         else:
             self._lane.take(held)
-
-    def _publish(self) -> None:
-        """The first frame is here, so everything has started well: now the file may take its name."""
-        settings = self._settings
-        try:
-            if self._plan.tif_path is not None:
-                # Also without a callback: an older recording's results must not be taken for this one's.
-                ResultsFile(results_path(self._plan.tif_path), settings.overwrite).prepare()
-            if self._sink is not None:     # last, so that an old file goes only when nothing else can go wrong
-                self._sink.publish()
-                self._identity = FileIdentity(self._path)
-            self._published = True
-        except RecordingFileError as error:
-            self._on_file_error(error)
-        except OSError as error:           # it was taken away again, or the disk has gone, in this very moment
-            self._on_file_error(file_error(self._path, 'cannot be opened again', error))
-        if settings.log_file is not None:
-            try:
-                self._log = FrameLog(settings.log_file, settings.overwrite)
-            except RecordingFileError as error:
-                self._lose_log(error)
 
     def _end_of_source(self) -> None:
         if not self._source_ended:
@@ -258,7 +209,7 @@ class Hub:
             self._display.offer(image)
         self._count(held)
         self._writing += 1
-        if self._sink is None or self._file_error is not None:
+        if self._sink is None or self._output.error is not None:
             self._forget(held, wanted=self._sink is not None)
             return
         marks, self._marks = self._marks, []
@@ -289,7 +240,7 @@ class Hub:
 
     def _receive_written(self) -> None:
         os.read(self._wake_read, 65536)
-        broken = self._file_error is not None      # asked first: whatever was written before the error is told by now
+        broken = self._output.error is not None      # asked first: whatever was written before the error is told by now
         while self._written:
             for job in self._written.popleft():
                 if not job.token.written:              # else it was given up before this news came
@@ -305,11 +256,8 @@ class Hub:
             self._drop_unwritten()
 
     def _finish_frame(self, held: Held, job: Optional[PageJob]) -> None:
-        if self._log is not None:
-            try:
-                self._log.add(job or PageJob(self._ring.slots[held.slot], self._page_record(held, ()), held))
-            except RecordingFileError as error:
-                self._lose_log(error)
+        if self._output.logs:
+            self._output.log(job or PageJob(self._ring.slots[held.slot], self._page_record(held, ()), held))
         self._writing -= 1
         held.written = True
         if not held.open:
@@ -446,7 +394,7 @@ class Hub:
 
     def give_up(self, error: BaseException) -> None:
         """The hub itself has failed: what was handed to the file can still be finished."""
-        self._file_error = error
+        self._output.error = error
         self._ledger.file_error = f'the writer failed: {type(error).__name__}: {error}'
         self._reader_end = self._reader_end or {'stopped': 'the writer failed'}
 
@@ -455,25 +403,6 @@ class Hub:
     def _room(self) -> Room:
         """From any thread. What waits for the callback is neither the file's nor free; one slot is the camera's."""
         return Room(self._writing, max(self._ring.layout.slots - self._in_use - 1, 0))
-
-    def _on_file_error(self, error: BaseException) -> None:
-        """From any thread: nothing more can be written."""
-        if self._file_error is None:
-            self._file_error = error
-            self._channel.send('file_error', RemoteError.of(error, 'RecordingFileError'))
-            self._ledger.note_error(str(error))
-            self._ledger.file_error = str(error)
-            self._wake()
-
-    def _lose_log(self, error: RecordingFileError) -> None:
-        """The frame log is a convenience: its trouble does not end a recording."""
-        self._log = None
-        self._channel.send('warn', ('RecorderWarning', f'the frame log ends here: {error}'))
-
-    @property
-    def _path(self) -> Path:
-        assert self._plan.tif_path is not None
-        return self._plan.tif_path
 
     def _drop_unwritten(self) -> None:
         """Take back the frames that the broken file will never report as written."""
@@ -485,52 +414,8 @@ class Hub:
     def finish(self) -> None:
         """Finish the file and hand the report to the keeper."""
         self._close_display()
-        files: List[str] = []
-        if self._sink is not None:
-            try:
-                if self._published and self._ledger.captured:
-                    files = [str(path) for path in self._sink.finish(self._annotations)]
-                else:
-                    self._sink.discard()
-            except Exception as error:
-                self._on_file_error(error)
-        if self._log is not None:
-            try:
-                self._log.close()
-            except RecordingFileError as error:
-                self._lose_log(error)
-        if self._published and self._sink is not None:
-            files = self._look_again(self._sink, files)
+        files = self._output.finish(self._report)
         self._channel.send('finished', self._report(files).as_dict())
-
-    def _look_again(self, sink: PageSink, files: List[str]) -> List[str]:
-        """What we have written must still be what stands under its name; after an error, see how much that is."""
-        identity, where = self._identity, None
-        if identity is not None:
-            problem, where = identity.problem()
-            identity.close()
-            if problem:
-                self._on_file_error(RecordingFileError(problem))
-        if self._file_error is None:
-            return files
-        self._ledger.written, files = readable(where) if where is not None else (0, [])
-        left = f'; {sink.unfinished[0]} could not be finished: it opens as it is, and  ppr repair  finishes it' \
-            if sink.unfinished and files else ''
-        if isinstance(self._file_error, RecordingFileError):
-            self._channel.send('file_error', RemoteError('RecordingFileError', (
-                f'{self._file_error}. {self._ledger.written:,} of {self._ledger.captured:,} captured frames are in the '
-                f'file{left}'), ''))
-        return files
-
-    def _description(self) -> Dict[str, Any]:
-        """What is known from the start."""
-        return {'settings': self._settings.as_dict(), 'metadata': dict(self._settings.metadata),
-                'camera': dataclasses.asdict(self._granted)}
-
-    def _annotations(self, part: PartInfo) -> Dict[str, Any]:
-        # The names only: a recording is still itself when its folder has moved.
-        files = [Path(path).name for path in part.files]
-        return {'report': self._report(files).as_dict(), 'marks': self._ledger.marks, **self._description()}
 
     def _report(self, files: List[str]) -> Report:
         end = dict(self._reader_end or {})
