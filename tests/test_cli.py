@@ -355,6 +355,61 @@ def test_closed_standard_streams_neither_crash_nor_land_in_the_file(closed: str,
     assert (refused.returncode, refused.stdout, refused.stderr) == (2, b'', b'')
 
 
+# --- outputs that go away
+
+def test_output_that_nobody_reads_ends_neither_recording_nor_results() -> None:
+    """As with | head, and with | tee when Ctrl-C ends that first."""
+    write_module('own_noisy', """
+        def put(buffer, cb_queue):
+            cb_queue.put(buffer[-1].index)
+        """)
+    running = start_ppr('record', 'trial.tif', *QUICK, '--fps', '100', '--callback', 'own_noisy:put', '--print-results')
+    assert running.stdout is not None and running.stderr is not None
+    assert running.stdout.readline() == '0\n'
+    running.stdout.close()
+    running.stderr.close()
+    await_pages(Path('trial.tif'))
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(30) == 0
+    assert is_finished('trial.tif') and len(list(read_results('trial.results.jsonl'))) == page_count('trial.tif')
+
+
+@pytest.mark.parametrize('command', [['info'], ['info', '--json'], ['verify'], ['repair'], ['--help']])
+def test_an_answer_that_nobody_reads_keeps_its_exit_code(ppr: Any, command: List[str]) -> None:
+    arguments = command if command[0].startswith('-') else [*command, 'trial.tif']
+    assert ppr('record', 'trial.tif', *QUICK, '--control', 'frames=5')[0] == 0
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, 'wb') as nobody, open('/dev/full', 'wb') as full:
+        for output, code, words in ((nobody, 0, ''), (full, 3, 'could not be written')):
+            done = subprocess.run([sys.executable, '-m', 'ProcessedPiRecorder', *arguments], stdout=output, text=True,
+                                  stderr=subprocess.PIPE, env={**os.environ, 'PYTHONPATH': str(REPO)})
+            assert done.returncode == code and words in done.stderr and 'Traceback' not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize('start_method', ['fork', 'spawn'])
+def test_what_a_callback_prints_does_not_get_into_the_json(start_method: str) -> None:
+    write_module('own_noisy', """
+        def say(buffer, cb_queue):
+            print('noise')
+        """)
+    with start_ppr('record', 'trial.tif', *QUICK, '--control', 'frames=3', '--callback', 'own_noisy:say', '--json',
+                   '--start-method', start_method) as running:
+        out, err = running.communicate(timeout=40)
+    assert json.loads(out)['captured'] == 3 and err.count('noise') == 3
+
+
+def test_other_encodings_get_escapes(ppr: Any) -> None:
+    assert ppr('record', 'Mäuse.tif', *QUICK, '--control', 'frames=5')[0] == 0
+    with start_ppr('info', 'Mäuse.tif') as running:
+        out, _ = running.communicate(timeout=20)
+    assert 'Mäuse.tif' in out
+    ascii_only = {**os.environ, 'PYTHONPATH': str(REPO), 'PYTHONIOENCODING': 'ascii'}
+    done = subprocess.run([sys.executable, '-m', 'ProcessedPiRecorder', 'info', 'Mäuse.tif'], env=ascii_only,
+                          capture_output=True)
+    assert done.returncode == 0 and b'M\\xe4use.tif' in done.stdout, done.stderr
+
+
 def test_a_recording_without_a_single_frame_is_no_success(ppr: Any) -> None:
     code, out, err = ppr('record', 'trial.tif', *QUICK, '--seconds', '0.01')     # 30 Hz is this camera's own choice
     assert code == 3 and '0 frames captured' in out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Optional, Sequence
 
 __all__ = ['main']
@@ -9,7 +10,16 @@ __all__ = ['main']
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     """Run the command line (default: ``sys.argv[1:]``) and exit with its code."""
-    from .streams import provide_standard_streams
+    from .streams import output_failure, provide_standard_streams
     provide_standard_streams()
     from .app import app
-    app(args=None if arguments is None else list(arguments), prog_name='ppr')
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name='ppr')
+    except SystemExit:
+        sys.stdout.flush()
+        failure = output_failure()
+        if failure is None:
+            raise
+        print(f'ppr: the output could not be written ({failure.strerror}) and is not whole; make room where it goes. '
+              'No recording is concerned', file=sys.stderr)
+        sys.exit(3)

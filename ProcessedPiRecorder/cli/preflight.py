@@ -6,7 +6,7 @@ import json
 import sys
 import traceback
 import warnings
-from typing import Any, Callable, Mapping, Optional
+from typing import Any, Callable, Mapping, Optional, TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -21,6 +21,7 @@ from .interrupts import OneInterrupt
 from .outcome import COMPLETE, DOUBTFUL, FAILED, USAGE, in_options, stderr_console, tell_error, tell_warnings
 from .preflight_table import print_answer
 from .record import was_impossible
+from .streams import stdout_of_our_own
 
 __all__ = ['run_preflight']
 
@@ -30,7 +31,7 @@ INTERRUPTED = 130
 def run_preflight(arguments: Mapping[str, Any], *, run_seconds: float, as_json: bool, quiet: bool,
                   debug: Callable[[], bool]) -> int:
     """Measure with these arguments of the recorder's, print the answer; returns the exit code. Blocks meanwhile."""
-    with warnings.catch_warnings():
+    with stdout_of_our_own(as_json) as out, warnings.catch_warnings():
         tell_warnings(stderr_console())
         try:
             place = find_place(arguments)
@@ -46,7 +47,7 @@ def run_preflight(arguments: Mapping[str, Any], *, run_seconds: float, as_json: 
             if was_impossible(error, None):
                 return _tell(error, debug, 'nothing was started', USAGE)
             return _tell(error, debug, 'the preflight could not be made', FAILED)
-    return _answer(measured, as_json, quiet)
+        return _answer(measured, out, as_json, quiet)
 
 
 def _measure(arguments: Mapping[str, Any], place: Place, run_seconds: float, progress: '_Progress') -> Measurements:
@@ -54,12 +55,12 @@ def _measure(arguments: Mapping[str, Any], place: Place, run_seconds: float, pro
         return measure(arguments, place, run_seconds, progress.say, progress.show)
 
 
-def _answer(measured: Measurements, as_json: bool, quiet: bool) -> int:
+def _answer(measured: Measurements, out: TextIO, as_json: bool, quiet: bool) -> int:
     judgement = judge(measured)
     judgement.findings = [Finding(level, in_options(text)) for level, text in judgement.findings]
     exit_code = COMPLETE if judgement.verdict == OK else DOUBTFUL
     if as_json:
-        print(json.dumps(as_dict(measured, judgement, exit_code), indent=2), flush=True)
+        print(json.dumps(as_dict(measured, judgement, exit_code), indent=2), file=out, flush=True)
     elif not quiet:
         print_answer(Console(highlight=False), measured, judgement)
     return exit_code

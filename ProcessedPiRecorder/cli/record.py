@@ -8,7 +8,7 @@ import sys
 import threading
 import traceback
 import warnings
-from typing import Any, Callable, Dict, NoReturn, Optional
+from typing import Any, Callable, Dict, NoReturn, Optional, TextIO
 
 from rich.console import Console
 
@@ -17,6 +17,7 @@ from ..report import DISK_NEARLY_FULL, Report
 from .interrupts import Interrupts
 from .outcome import COMPLETE, DOUBTFUL, FAILED, USAGE, stderr_console, tell_error, tell_warnings
 from .progress import Silence, choose_progress
+from .streams import stdout_of_our_own
 from .verdict import print_verdict
 
 __all__ = ['run_recording']
@@ -47,7 +48,7 @@ class StopSignals(Interrupts):
 def run_recording(settings: Dict[str, Any], *, as_json: bool, quiet: bool, print_results: bool,
                   debug: Callable[[], bool]) -> int:
     """Record with these arguments of the recorder's; returns the exit code. Blocks until the recording has ended."""
-    with warnings.catch_warnings():
+    with stdout_of_our_own(as_json) as out, warnings.catch_warnings():
         tell_warnings(stderr_console())
         try:
             from ..recorder import ProcessedPiRecorder
@@ -56,11 +57,12 @@ def run_recording(settings: Dict[str, Any], *, as_json: bool, quiet: bool, print
             _tell(error, debug, 'nothing was started')
             return USAGE
         try:
-            failure = _run(recorder, choose_progress(quiet, recorder.settings.rec_length), print_results)
+            failure = _run(recorder, choose_progress(quiet, recorder.settings.rec_length),
+                           out if print_results else None)
         except KeyboardInterrupt:
             _abandon(recorder)
-    if recorder.report is not None:
-        _print_report(recorder.report, as_json, quiet)
+        if recorder.report is not None:
+            _print_report(recorder.report, out, as_json, quiet)
     if failure is not None:
         _tell(failure, debug, _title(failure, recorder.report))
     elif recorder.report is not None and is_empty(recorder.report):
@@ -68,14 +70,14 @@ def run_recording(settings: Dict[str, Any], *, as_json: bool, quiet: bool, print
     return exit_code(recorder.report, failure)
 
 
-def _run(recorder: Any, progress: Silence, print_results: bool) -> Optional[BaseException]:
+def _run(recorder: Any, progress: Silence, out: Optional[TextIO]) -> Optional[BaseException]:
     results: Optional[threading.Thread] = None
     failure: Optional[BaseException] = None
     try:
         with StopSignals() as stop, progress:
             if recorder.settings.callback is not None:
                 # Read in any case: unread results would pile up for as long as the recording lasts.
-                results = threading.Thread(target=_read_results, args=(recorder.cb_queue, print_results),
+                results = threading.Thread(target=_read_results, args=(recorder.cb_queue, out),
                                            name='ppr-results', daemon=True)
             _start(recorder, stop)
             if results is not None:
@@ -121,10 +123,10 @@ def _watch(recorder: Any, stop: StopSignals, progress: Silence) -> None:
             progress.show(recorder.status())
 
 
-def _read_results(queue: Any, print_them: bool) -> None:
+def _read_results(queue: Any, out: Optional[TextIO]) -> None:
     for result in queue:
-        if print_them:
-            print(_result_line(result), flush=True)
+        if out is not None:
+            print(_result_line(result), file=out, flush=True)
 
 
 def _result_line(result: Any) -> str:
@@ -132,9 +134,9 @@ def _result_line(result: Any) -> str:
     return json.dumps(json.loads(encode_line(None, None, result))['result'])
 
 
-def _print_report(report: Report, as_json: bool, quiet: bool) -> None:
+def _print_report(report: Report, out: TextIO, as_json: bool, quiet: bool) -> None:
     if as_json:
-        print(report.to_json(indent=2), flush=True)
+        print(report.to_json(indent=2), file=out, flush=True)
     elif not quiet:
         print_verdict(Console(highlight=False), report)
 
