@@ -6,10 +6,12 @@ import json
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Dict, List, Mapping, Optional
 
-__all__ = ['DISK_NEARLY_FULL', 'Loss', 'Report']
+__all__ = ['DISK_NEARLY_FULL', 'MOST_PLACES', 'Loss', 'Report', 'summed_up']
 
 #: How a recording was ended whose disk would have run full: ``Report.stopped``.
 DISK_NEARLY_FULL = 'disk nearly full'
+#: Beyond this many places, further losses are summed up in one entry: a report must stay readable and storable.
+MOST_PLACES = 10_000
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,8 @@ class Loss:
         index: the number that the first missing frame would have had.
         count: how many are missing.
         time_ns: the originating time of the last frame before them (ns since 1970 UTC); None if there was none.
-        reason: 'camera gap', 'ring full', 'camera error', 'stall', 'source broke off', 'unpaired', 'process died';
+        reason: 'camera gap', 'ring full', 'camera error', 'stall', 'source broke off', 'unpaired', 'process died',
+            'other' (what a camera alone knows, or several kinds in one);
             'damaged': their pages were in the file and were destroyed (``ppr repair`` tells so).
         detail: more, for people.
     """
@@ -30,6 +33,15 @@ class Loss:
     time_ns: Optional[int]
     reason: str
     detail: str = ''
+
+
+def summed_up(losses: List[Loss]) -> List[Loss]:
+    """Losses at MOST_PLACES places at most, the last of which sums up what is beyond."""
+    if len(losses) <= MOST_PLACES:
+        return losses
+    kept, rest = losses[:MOST_PLACES - 1], losses[MOST_PLACES - 1:]
+    count = sum(loss.count for loss in rest)
+    return [*kept, Loss(rest[0].index, count, rest[0].time_ns, 'other', 'all further losses, summed up')]
 
 
 @dataclass(frozen=True)

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import errno
 import struct
+import time
+from array import array
 from pathlib import Path
 from typing import Any, List
 
 import pytest
-from repair_kit import HEIGHT, PAGES, WIDTH, assert_sound, cut_off, indices, repair, write
+from repair_kit import ABOUT, HEIGHT, PAGES, TIME, WIDTH, assert_sound, cut_off, indices, picture, repair, write
 
 from ProcessedPiRecorder.errors import RecordingFileError
 from ProcessedPiRecorder.recordings.bigtiff import BigTiffAppender, PageLayout, file_error
+from ProcessedPiRecorder.recordings.page import PageRecord
 from ProcessedPiRecorder.recordings.part import RecordingPart, part_path
 from ProcessedPiRecorder.recordings.preface import HEAD_SIZE, head_length
 from ProcessedPiRecorder.recordings.repair import haystack, remains
 from ProcessedPiRecorder.recordings.repair.remains import XML_BEGINS
 from ProcessedPiRecorder.recordings.repair.state import examine
 from ProcessedPiRecorder.recordings.salvage import finished_report, readable, remove_older_parts
-from ProcessedPiRecorder.recordings.verification import verify
+from ProcessedPiRecorder.recordings.sink import PageJob, PageSink
+from ProcessedPiRecorder.recordings.verification import stored_results, verify
+from ProcessedPiRecorder.report import Loss, Report, summed_up
 
 SPLIT = 7
 
@@ -155,3 +160,41 @@ def test_what_begins_again_and_again_is_not_searched_to_the_end_each_time(
     monkeypatch.setattr(remains, 'LEAST_BUDGET', 1 << 20)
     assert examine(path).found == 3
     assert work[0] < 20 * path.stat().st_size
+
+
+def write_with_many_losses(path: Path, pages: int, places: int) -> None:
+    """Before each page but the first, single frames were lost for reasons that change each time."""
+    sink = PageSink(path, height=HEIGHT, width=WIDTH, pixel_format='bgr', level=1, waits=True, about=ABOUT,
+                    on_written=lambda jobs: None, on_error=lambda error: None)
+    index = 0
+    for number in range(pages):
+        lost = [{'index': index + place, 'count': 1, 'time_ns': TIME + index - 1,
+                 'reason': ('camera gap', 'stall')[place % 2]} for place in range(places if number else 0)]
+        index += len(lost)
+        sink.submit(PageJob(picture(number), PageRecord(index, TIME + index, host_ns=index, lost=tuple(lost))))
+        index += 1
+    sink.finish(lambda info: {})
+
+
+@pytest.mark.parametrize('pages, kept', [(11, 10_000), (13, 10_000), (3, 2_000)])
+def test_a_repaired_recordings_report_sums_up_losses_at_countless_places(tmp_path: Path, pages: int, kept: int) -> None:
+    path = tmp_path / 'a.tif'
+    write_with_many_losses(path, pages, 1000)
+    cut_off(path, 2)
+    report = repair(path, in_place=True).report
+    assert report is not None and len(report.losses) == kept
+    assert report.lost == sum(loss.count for loss in report.losses) == (pages - 1) * 1000
+    found = verify(path, threads=1)
+    assert found.ok, found.findings[:3]
+
+
+def test_frames_that_were_destroyed_at_many_places_are_looked_up_quickly() -> None:
+    losses = [Loss(10 * number, 5, None, 'damaged') for number in range(9_000)]
+    frames = stored_results._Frames(array('q', [3]), array('q', [7]), Report('no', losses=losses), False)
+    begun = time.thread_time()
+    assert [index for index in range(10_000) if frames.may_have_been(index) != (index % 10 < 5)] == []
+    assert time.thread_time() - begun < 1          # one after the other took seconds
+    assert not frames.may_have_been(90_000) and not frames.may_have_been(-1)
+    frames = stored_results._Frames(array('q', [3]), array('q', [7]), Report(
+        'no', losses=summed_up([*losses, *losses])), False)
+    assert frames.may_have_been(90_000)            # nobody knows any more

@@ -20,14 +20,14 @@ from ..errors import RecordingFileError, RecordingFormatError
 from ..recordings.repair import finish_cut_off
 from ..recordings.salvage import finished_report, remove_older_parts
 from ..recordings.tally import Tally
-from ..report import Loss, Report
+from ..report import Loss, Report, summed_up
 from ..settings import Settings
 from .channel import Channel, RemoteError
 from .plan import Plan
 from .ring import Ring, RingLayout, Stat
 from .stamps import utc_text
 
-__all__ = ['FinisherOrders', 'OwnFile', 'finisher_main']
+__all__ = ['Account', 'FinisherOrders', 'OwnFile', 'finisher_main']
 
 
 class OwnFile(NamedTuple):
@@ -76,7 +76,7 @@ class FinisherOrders(NamedTuple):
     callback_restarts: int
 
 
-class _Account:
+class Account:
     """The report on a recording whose writer died: from its pages, the live counters and the reader's last words."""
 
     def __init__(self, plan: Plan, orders: FinisherOrders, stats: np.ndarray) -> None:
@@ -86,15 +86,16 @@ class _Account:
 
     def describe(self, tally: Tally, files: List[str]) -> Dict[str, Any]:
         """The annotations of the last file."""
-        self.report = self._report(tally, files)
+        self.report = self.of_pages(tally, files)
         return {'report': self.report.as_dict(), 'settings': self._settings.as_dict(),
                 'metadata': dict(self._settings.metadata), 'camera': asdict(self._orders.granted)}
 
     def empty(self) -> Report:
         """Nothing was written at all."""
-        return self._report(Tally(0), [])
+        return self.of_pages(Tally(0), [])
 
-    def _report(self, tally: Tally, files: List[str]) -> Report:
+    def of_pages(self, tally: Tally, files: List[str]) -> Report:
+        """These pages are what there is; the files by their names alone."""
         orders, end, stats = self._orders, self._orders.end, self._stats
         pages = tally.captured
         # The reader counts a frame after it has passed it on: killed in between, it is one behind.
@@ -108,7 +109,7 @@ class _Account:
             complete='no', reasons=self._reasons(captured, pages, lost), sensor=captured + lost, captured=captured,
             written=pages, processed=tally.processed, returned=tally.by_status['returned'],
             bypassed=tally.by_status['by-passed'], failed=tally.by_status['failed'],
-            lost=lost, losses=losses, loss_detection=granted.loss_detection,
+            lost=lost, losses=summed_up(losses), loss_detection=granted.loss_detection,
             callback_errors=tally.by_status['failed'], callback_restarts=orders.callback_restarts,
             rate_hz=round((pages - 1) / (span_ns / 1e9), 4) if span_ns > 0 else None,
             slowest_interval_ms=round(tally.slowest_ns / 1e6, 3) if tally.slowest_ns else None,
@@ -154,7 +155,7 @@ def _finish(plan: Plan, orders: FinisherOrders, stats: np.ndarray) -> Report:
     """Finish the file, or take it back where nothing is in it; the report. Raises RecordingFileError."""
     path = plan.tif_path
     assert path is not None
-    account = _Account(plan, orders, stats)
+    account = Account(plan, orders, stats)
     if not stats[Stat.RECEIVED]:
         orders.file.remove(path)
         return account.empty()

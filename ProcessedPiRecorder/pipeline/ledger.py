@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, Optional
 
 from ..cameras.base import Granted
-from ..report import Loss, Report
+from ..report import MOST_PLACES, Loss, Report
 from .histogram import DurationHistogram
 from .stamps import utc_text
 
 __all__ = ['Ledger']
 
-#: Beyond this many places, further losses are summed up in one entry: a report must stay readable and storable.
-MAX_LOSSES = 10_000
 MAX_ERRORS = 100
 
 
@@ -53,7 +51,7 @@ class Ledger:
     def lose(self, loss: Loss) -> None:
         """Frames are missing."""
         self.lost += loss.count
-        if len(self.losses) < MAX_LOSSES:
+        if len(self.losses) < MOST_PLACES:
             self.losses.append(loss)
             return
         last = self.losses[-1]

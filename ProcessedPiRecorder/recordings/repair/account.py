@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from ...errors import RecordingFormatError
-from ...report import Loss, Report
+from ...report import Loss, Report, summed_up
 from ..page import MOST_LOSSES, StoredPage, open_text, parse_text, seal_text
 from ..stored_report import report_of
 from ..tally import Tally
@@ -113,7 +113,7 @@ class Account:
         tally = self.tally
         after = self._after_the_end(known)
         unexplained = sum(abs(loss.count) for loss in tally.unexplained)
-        losses = self._with_details(known) + after
+        losses = summed_up(self._with_details(known) + after)
         lost = tally.lost + sum(loss.count for loss in after)
         base = known.report or Report('unknown', stopped='' if known.finished else 'cut off')
         touched = bool(self.destroyed or known.missing_at_end or not known.finished)

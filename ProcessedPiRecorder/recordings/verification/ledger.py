@@ -5,13 +5,11 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, Iterator, List, NamedTuple, Optional
 
-from ...report import Loss, Report
+from ...report import MOST_PLACES, Loss, Report
 from ..tally import Tally
 
 __all__ = ['FileBytesTold', 'disagreements']
 
-#: From so many places on a report sums up the rest in its last entry.
-MOST_PLACES = 10_000
 ROUNDING_S = 2e-6
 
 
@@ -98,7 +96,7 @@ def _matched(told: List[Loss], pages: List[Loss]) -> Optional[List[Loss]]:
                                                                    found.reason):
             place += 1
         elif found.reason == 'other' and loss.index == found.index and loss.count < found.count:
-            # A page that told of MOST_LOSSES places summed up what was beyond.
+            # A page that told of MOST_PLACES places summed up what was beyond.
             pages[place] = Loss(found.index + loss.count, found.count - loss.count, found.time_ns, 'other')
         elif found.reason == 'other' and (loss.index, loss.count) == (found.index, found.count):
             place += 1

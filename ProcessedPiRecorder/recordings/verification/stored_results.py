@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import os
 from array import array
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Iterator, Optional, Tuple
 
 import numpy as np
 
-from ...report import Report
+from ...report import MOST_PLACES, Report
 from ..results import read_results, results_path
 from .findings import Findings
 
@@ -27,9 +28,11 @@ class _Frames:
 
     def __init__(self, indices: 'array[int]', times_ns: 'array[int]', report: Optional[Report],
                  unknown_too: bool) -> None:
-        destroyed = [] if report is None else [loss for loss in report.losses if loss.reason == DESTROYED]
-        self._destroyed = [range(loss.index, loss.index + loss.count) for loss in destroyed]
-        self._unknown_too = unknown_too
+        losses = [] if report is None else report.losses
+        destroyed = sorted((loss.index, loss.index + loss.count) for loss in losses if loss.reason == DESTROYED)
+        self._begins, self._ends = [begin for begin, _ in destroyed], [end for _, end in destroyed]
+        # A report that sums up its last losses no longer tells which of them were destroyed.
+        self._unknown_too = unknown_too or len(losses) >= MOST_PLACES
         numbers = np.frombuffer(indices, np.int64) if len(indices) else np.zeros(0, np.int64)
         self._order = np.argsort(numbers, kind='stable')
         self._numbers = numbers[self._order]
@@ -44,7 +47,8 @@ class _Frames:
 
     def may_have_been(self, index: int) -> bool:
         """Whether a frame that is not there may have been recorded."""
-        return self._unknown_too or any(index in destroyed for destroyed in self._destroyed)
+        place = bisect.bisect_right(self._begins, index) - 1
+        return self._unknown_too or (place >= 0 and index < self._ends[place])
 
 
 def check_results(first_file: Path, report: Optional[Report], indices: 'array[int]', times_ns: 'array[int]',
