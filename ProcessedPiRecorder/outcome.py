@@ -13,12 +13,12 @@ from typing import Any, Deque, Dict, List, Optional, Tuple
 from . import errors
 from .errors import CallbackError, RecorderError
 from .pipeline.channel import Channel, RemoteError
-from .pipeline.finisher import OwnFile
+from .pipeline.finisher import Account, FinisherOrders, OwnFile
 from .pipeline.lifelines import Lifelines
 from .pipeline.plan import Plan
 from .pipeline.processes import Child, ending_of
 from .pipeline.ring import Ring, Stat
-from .recordings.salvage import readable
+from .recordings.salvage import readable, tally_of
 from .report import Report
 from .settings import Settings
 
@@ -123,22 +123,23 @@ def _callback_error(first: RemoteError, report: Report, settings: Settings) -> C
 
 
 def _without_writer(run: Run, settings: Settings, texts: List[str]) -> Report:
-    """The writer died before its report: what the counters say, and what can be read of the file."""
-    stats = run.ring.stats if run.ring is not None else None
-    captured, lost, results = (int(stats[name]) if stats is not None else 0
-                               for name in (Stat.CAPTURED, Stat.LOST, Stat.RESULTS))
+    """Neither the writer nor its heir could tell: what the counters say, and what can be read of the file."""
+    texts = texts or ['the writer process died']
     path = settings.tif_path if settings.write_vid else None
-    pages, files = readable(path) if path is not None else (0, [])
-    reasons = [*(texts or ['the writer process died']), f'{captured - pages} captured frames are not in the file']
-    return Report(complete='no', reasons=reasons, errors=texts, sensor=captured + lost, captured=captured,
-                  written=pages, lost=lost, results=results, stopped='process died', files=files,
-                  marks=list(run.marks), ring_frames=run.ring.layout.slots if run.ring is not None else 0)
+    _, files = readable(path) if path is not None else (0, [])
+    if run.ring is None or run.file is None:
+        return Report(complete='no', reasons=texts, errors=texts, stopped='process died', marks=list(run.marks))
+    orders = FinisherOrders(run.ring.layout, run.granted, run.file, {'stopped': 'process died'}, texts,
+                            [text for _, text in run.warnings], 0)
+    report = Account(run.plan, orders, run.ring.stats).of_pages(tally_of(files), files)
+    return _with_late_marks(run, dataclasses.replace(report, files=files))
 
 
 def _keeper_died(run: Run, report: Optional[Report]) -> RecorderError:
     stats = run.ring.stats if run.ring is not None else None
     captured, written = (int(stats[Stat.CAPTURED]), int(stats[Stat.WRITTEN])) if stats is not None else (0, 0)
     if report is not None:
+        captured = max(captured, report.captured)      # the reader counts a frame after it has passed it on
         then = f'the file has been finished all the same, with {report.written} frames'
     else:
         then = f'run  ppr repair {run.plan.tif_path}' if written and run.plan.tif_path else 'nothing was recorded'

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from argparse import Namespace
 from pathlib import Path
 from typing import Any, List, Tuple
 
@@ -25,6 +26,7 @@ from ProcessedPiRecorder.cameras import SyntheticCamera
 from ProcessedPiRecorder.errors import ProcessDiedError
 from ProcessedPiRecorder.pipeline import finisher, hub, keeper
 from ProcessedPiRecorder.pipeline.clocks import clock_steps
+from ProcessedPiRecorder.pipeline.deaths import death_of, recounted
 from ProcessedPiRecorder.pipeline.lifelines import Lifelines
 from ProcessedPiRecorder.pipeline.loop import Loop
 from ProcessedPiRecorder.recordings.reader import RecordingFile
@@ -143,11 +145,13 @@ def test_a_file_that_cannot_be_finished_is_left_as_it_is_and_repair_is_named(
         raise errors.RecordingFileError('no room on purpose')
 
     monkeypatch.setattr(finisher, 'finish_cut_off', fail)
-    error, report = kill(live(tmp_path / 'a.tif'), 'writer')
+    error, report = kill(live(tmp_path / 'a.tif', callback=put_index), 'writer')
     assert 'no room on purpose' in str(error) and f'ppr repair {tmp_path / "a.tif"}' in str(error)
-    assert report.complete == 'no' and report.written > 0
+    assert 'what was written is safe' not in str(error)
+    assert report.complete == 'no' and report.captured >= report.written > 0
+    assert report.processed == report.written        # counted from the pages
     with RecordingFile(tmp_path / 'a.tif') as recording:
-        assert not recording.finished
+        assert not recording.finished and recording.pages == report.written
 
 
 def test_a_finisher_that_does_not_get_on_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,6 +314,13 @@ def test_a_reader_that_a_signal_ended_is_named_with_it(tmp_path: Path) -> None:
     assert raised.value.role == 'reader' and raised.value.signal_name == 'SIGUSR1'
     assert rec.report.written == 30 and rec.report.complete == 'no'
     assert any('is not known' in reason for reason in rec.report.reasons)
+
+
+def test_a_frame_that_a_killed_reader_had_not_counted_yet_is_told() -> None:
+    child = Namespace(role='reader', exitcode=-9, crash=None, verdict='')
+    death = recounted(death_of(child, 147, 120), {'captured': 148})           # type: ignore[arg-type]
+    assert death.values['frames_captured'] == 148 and 'after 148 frames were captured and 120 written' in death.message
+    assert recounted(death, {'captured': 148}) == death
 
 
 def test_an_exit_code_is_no_signal(tmp_path: Path) -> None:

@@ -14,11 +14,11 @@ from typing import Dict, Iterator, List
 
 import psutil
 import pytest
-from recording_tools import ROOT, wait_until
+from recording_tools import ROOT, recorder, wait_until
 from test_docs import context_of
 
 from ProcessedPiRecorder.cli.outcome import DOUBTFUL
-from ProcessedPiRecorder.pipeline.plan import FINISH_TIMEOUT_S
+from ProcessedPiRecorder.pipeline.plan import FINISH_TIMEOUT_S, slowest_call_s
 from ProcessedPiRecorder.recordings.reader import RecordingFile
 
 UNIT = ROOT / 'examples' / 'ppr-record@.service'
@@ -117,7 +117,7 @@ def test_a_second_start_makes_a_second_file_or_none() -> None:
 
 def test_the_limits_leave_the_recorder_its_time() -> None:
     told = settings()
-    assert int(told['TimeoutStopSec']) > FINISH_TIMEOUT_S
+    assert int(told['TimeoutStopSec']) > FINISH_TIMEOUT_S + slowest_call_s(recorder(Path('x.tif')).settings)
     assert told['KillMode'] == 'control-group' and told['Restart'] == 'on-failure'
     assert told['RestartPreventExitStatus'] == str(DOUBTFUL)
 

@@ -9,13 +9,16 @@ from typing import Any, Mapping, Optional
 from .channel import RemoteError
 from .processes import Child, ending_of
 
-__all__ = ['death_of', 'death_while_starting', 'stuck', 'with_advice', 'with_result']
+__all__ = ['death_of', 'death_while_starting', 'recounted', 'stuck', 'with_advice', 'with_result']
+
+
+SAFE = 'what was written is safe'
 
 
 def death_of(child: Child, captured: int, written: int) -> RemoteError:
     """Of a child that died while we recorded."""
-    text = (f'the {child.role} process ended unexpectedly ({ending_of(child)}) after {captured} frames were captured '
-            f'and {written} written; what was written is safe')
+    text = (f'the {child.role} process ended unexpectedly ({ending_of(child)}) {_counts(captured, written)}'
+            f'; {SAFE}')
     return RemoteError('ProcessDiedError', text, child.crash.traceback if child.crash is not None else '', {
         'role': child.role, 'exitcode': child.exitcode, 'frames_captured': captured, 'frames_written': written})
 
@@ -39,8 +42,23 @@ def with_result(death: RemoteError, report: Mapping[str, Any]) -> RemoteError:
 
 def with_advice(death: RemoteError, why: str, path: Optional[Path]) -> RemoteError:
     """The writer's death, and that its file could not be finished."""
-    return dataclasses.replace(death, message=f'{death.message}, but the file could not be finished ({why}); '
-                               f'run  ppr repair {path}  on it')
+    message = death.message.replace(SAFE, f'the file could not be finished ({why})')
+    return dataclasses.replace(death, message=f'{message}; run  ppr repair {path}  on it')
+
+
+def recounted(death: RemoteError, report: Mapping[str, Any]) -> RemoteError:
+    """The reader's death, with all frames that it had passed on: it counts one after that, and can die in between."""
+    values = death.values
+    if values.get('role') != 'reader' or values.get('frames_captured', 0) >= report['captured']:
+        return death
+    old = _counts(values['frames_captured'], values['frames_written'])
+    new = _counts(report['captured'], values['frames_written'])
+    return dataclasses.replace(death, message=death.message.replace(old, new),
+                               values={**values, 'frames_captured': report['captured']})
+
+
+def _counts(captured: int, written: int) -> str:
+    return f'after {captured} frames were captured and {written} written'
 
 
 def stuck(pages_waiting: int, seconds: float) -> str:

@@ -17,7 +17,7 @@ from ..report import DISK_NEARLY_FULL
 from .channel import Channel, RemoteError
 from .clocks import clock_steps
 from .crew import Crew
-from .deaths import death_of, death_while_starting, stuck, with_advice, with_result
+from .deaths import death_of, death_while_starting, recounted, stuck, with_advice, with_result
 from .finisher import FinisherOrders, OwnFile
 from .loop import Loop
 from .orphans import adopt_orphans, bury_orphans, end_orphans
@@ -96,6 +96,8 @@ class Keeper:
             self._parent.send('failed', failure)
         else:
             errors = [*([self._writer_death] if self._writer_death else []), *self._errors]
+            if self._report is not None:
+                errors = [recounted(error, self._report) for error in errors]
             self._parent.send('done', {'report': self._report, 'errors': errors,
                                        'callback_errors': self._callback_errors})
 
@@ -382,7 +384,7 @@ class Keeper:
         self._loop.cancel('reader')
         if self._reader_end is None:
             self._check_start(child)
-            beyond = f'process died: what the camera made after {self._stat(Stat.CAPTURED)} frames is not known'
+            beyond = 'process died: what the camera made after the last frame is not known'
             self._end_of_reader({'stopped': 'process died', 'error': self._died(child), 'defects': [beyond]})
 
     def _display_died(self, child: Child) -> None:

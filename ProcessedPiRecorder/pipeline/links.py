@@ -2,7 +2,8 @@
 
 A link is a pipe. Each record is 48 bytes, written in one call and far below PIPE_BUF, so a reader sees whole
 records or none, and a process that is killed at any moment leaves no lock behind and no half record in front of
-its successor's. The pipe is made large enough for one record a slot: a sender never waits.
+its successor's. The pipe is made large enough for one record a slot, so that a sender never waits (where the system
+allows no such pipe, it may wait for its reader for a moment, and the log says so).
 """
 
 from __future__ import annotations

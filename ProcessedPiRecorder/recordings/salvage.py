@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 from dataclasses import replace
 from pathlib import Path
-from typing import List, Optional, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -15,8 +16,9 @@ from ..report import Report
 from .bigtiff import remove
 from .part import part_path, parts_on_disk
 from .reader import RecordingFile, is_part
+from .tally import Tally
 
-__all__ = ['finished_report', 'readable', 'remove_older_parts']
+__all__ = ['finished_report', 'readable', 'remove_older_parts', 'tally_of']
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +49,22 @@ def readable(path: Path) -> Tuple[int, List[str]]:
         last, pages = rows[-1], pages + len(rows)
         files.append(str(candidate))
     return pages, files
+
+
+def tally_of(files: Sequence[str]) -> Tally:
+    """What the pages of these files tell, up to the first that cannot be read. Blocks: reads every page's text."""
+    tally = Tally(0)
+    try:
+        for number, path in enumerate(files):
+            with RecordingFile(path) as recording:
+                if number == 0:
+                    tally = Tally(recording.height * recording.width * (3 if recording.pixel_format == 'bgr' else 1))
+                for page, row in enumerate(recording.index()):
+                    tally.page(recording.stored_page(page), int(row['strip_length']))
+                tally.file_bytes += os.stat(path).st_size
+    except (RecordingFileError, OSError) as error:
+        log.warning('not every page can be counted: %s', error)
+    return tally
 
 
 def finished_report(path: Path) -> Optional[Report]:

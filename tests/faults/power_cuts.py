@@ -161,6 +161,8 @@ def take_recording(folder: Path, *, pages: int = 30, channels: int = 3, level: i
 
 def take_repair(folder: Path, of: Take, state: State) -> Optional[Take]:
     """Repair a recording where it stands, after a power cut; None where there is nothing to repair."""
+    if 'a.tif' not in state.images:
+        return None                 # its name had not reached the disk yet
     folder.mkdir()
     lay_out(folder, state.images)
     tape = Tape(folder, sync_s=0)

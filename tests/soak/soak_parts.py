@@ -1,6 +1,6 @@
 """The files of a soak: every finished part is checked while the next ones are recorded, and then makes room for them.
 
-Half an hour of 1280×480 in colour at 60 Hz is some 90 GB. So the recording is split, and deleting the parts that were
+Half an hour of 1280×480 in colour at 60 Hz is some 100 GB. So the recording is split, and deleting the parts that were
 checked belongs to the soak. The recorder does not mind: it never looks back at a part that it has finished. The
 exception is the first one, whose name is the recording's: that it is still there at the end, the recorder checks.
 """
