@@ -19,7 +19,7 @@ from .index import BLOCK_HEADER_SIZE, INDEX_DTYPE, index_record, parse_block, pa
 from .ome import parse_annotations, seal_is_intact
 from .page import PageRecord, StoredPage, parse_text, strip_crc, text_is_intact
 from .preface import HEAD_SIZE, head_length, parse_preface
-from .tags import FileBytes, Ifd, check_strip, read_header, read_ifd, shape_of
+from .tags import FileBytes, Ifd, check_strip, open_to_read, read_header, read_ifd, shape_of
 
 __all__ = ['RecordingFile', 'is_part', 'is_recording']
 
@@ -46,13 +46,9 @@ class RecordingFile:
 
     def __init__(self, path: Union[str, os.PathLike[str]]) -> None:
         self.path = Path(path)
+        self._fd = open_to_read(self.path)
         try:
-            self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
             self._file = FileBytes(self.path, self._fd)
-        except OSError as error:
-            self.close()
-            raise file_error(self.path, 'cannot be opened', error) from error
-        try:
             self._open()
         except OSError as error:
             self.close()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import struct
 from pathlib import Path
 from typing import Dict, NamedTuple, Tuple
 
-from ..errors import RecordingFormatError
-from .bigtiff import HEADER_SIZE
+from ..errors import RecordingFileError, RecordingFormatError
+from .bigtiff import HEADER_SIZE, file_error
 from .decoder import MAX_DEFLATE_RATIO
 
-__all__ = ['FileBytes', 'Ifd', 'PageShape', 'read_header', 'read_ifd', 'shape_of']
+__all__ = ['FileBytes', 'Ifd', 'PageShape', 'open_to_read', 'read_header', 'read_ifd', 'shape_of']
 
 MAX_TAGS = 64             # ours have 16
 MAX_TEXT = 1 << 30
@@ -21,6 +23,25 @@ MAX_PAGE_BYTES = 1 << 31
 _TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 16: 8}
 _WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC, _TEXT = 256, 257, 258, 259, 262, 270
 _STRIP_OFFSET, _SAMPLES, _ROWS, _STRIP_LENGTH, _PLANAR, _PREDICTOR = 273, 277, 278, 279, 284, 317
+
+
+def open_to_read(path: Path) -> int:
+    """A descriptor of an ordinary file. Raises RecordingFileError, also for pipes, which would wait for a writer."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        kind = os.fstat(fd).st_mode
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            raise RecordingFileError(f'{path} cannot be opened: there is no such file; check the path') from error
+        if error.errno in (errno.EACCES, errno.EPERM):
+            raise RecordingFileError(f'{path} cannot be opened: {error.strerror}; ask its owner for the right to read '
+                                     'it') from error
+        raise file_error(path, 'cannot be opened', error) from error
+    if not stat.S_ISREG(kind):
+        os.close(fd)
+        what = 'a folder' if stat.S_ISDIR(kind) else 'a pipe, device or socket'
+        raise RecordingFileError(f'{path} is {what}, not an ordinary file; pass the file of a recording')
+    return fd
 
 
 class FileBytes:

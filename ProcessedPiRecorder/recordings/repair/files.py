@@ -80,9 +80,7 @@ class Recording:
 
     def _examine(self, path: Path) -> FileState:
         try:
-            if not path.is_file() and path.exists():
-                raise RecordingFileError(f'{path} is not an ordinary file; pass the file of a recording')
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = open_to_read(path)
             self._locks.callback(os.close, fd)
             if not lock_file(fd):
                 raise RecordingFileError(f'{path} is being recorded, or repaired, at this moment; wait until that has '

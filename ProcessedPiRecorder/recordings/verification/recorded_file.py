@@ -15,7 +15,7 @@ from ..index import BLOCK_HEADER_SIZE, INDEX_DTYPE, parse_block, parse_block_hea
 from ..ome import parse_annotations
 from ..page import parse_text
 from ..preface import HEAD_SIZE, MAGIC, head_length, parse_preface
-from ..tags import FileBytes, Ifd, PageShape, read_header, read_ifd, shape_of
+from ..tags import FileBytes, Ifd, PageShape, open_to_read, read_header, read_ifd, shape_of
 from .findings import Findings
 
 __all__ = ['MAX_PAGE_TEXT', 'PageRow', 'RecordedFile']
@@ -64,7 +64,7 @@ class RecordedFile:
         self._chain: Tuple[array[int], ...] = ()
         self._fd = -1
         try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._fd = open_to_read(path)
             self.file = FileBytes(path, self._fd)
             self._open()
         except RecordingFileError:
@@ -141,7 +141,8 @@ class RecordedFile:
         self.layout = PageLayout(*self.shape)
         self._find_pages()
         if not self.pages:
-            raise RecordingFormatError('its first page is damaged')
+            raise RecordingFormatError('its first page is damaged, or another program has written the file anew; '
+                                       'use the original')
 
     def _read_description(self, text: bytes) -> None:
         self.finished, self.xml = True, text
