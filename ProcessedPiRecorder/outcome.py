@@ -125,14 +125,26 @@ def _callback_error(first: RemoteError, report: Report, settings: Settings) -> C
 def _without_writer(run: Run, settings: Settings, texts: List[str]) -> Report:
     """Neither the writer nor its heir could tell: what the counters say, and what can be read of the file."""
     texts = texts or ['the writer process died']
+    if run.ring is None or run.file is None:
+        return _without_file(run, texts)
     path = settings.tif_path if settings.write_vid else None
     _, files = readable(path) if path is not None else (0, [])
-    if run.ring is None or run.file is None:
-        return Report(complete='no', reasons=texts, errors=texts, stopped='process died', marks=list(run.marks))
     orders = FinisherOrders(run.ring.layout, run.granted, run.file, {'stopped': 'process died'}, texts,
                             [text for _, text in run.warnings], 0)
     report = Account(run.plan, orders, run.ring.stats).of_pages(tally_of(files), files)
     return _with_late_marks(run, dataclasses.replace(report, files=files))
+
+
+def _without_file(run: Run, texts: List[str]) -> Report:
+    """None was asked for, or there was no time to make one: the counters are all there is."""
+    report = Report(complete='no', reasons=texts, errors=texts, stopped='process died', marks=list(run.marks))
+    if run.ring is None:
+        return report
+    stats = run.ring.stats
+    captured = max(int(stats[Stat.CAPTURED]), int(stats[Stat.RECEIVED]))
+    return dataclasses.replace(
+        report, sensor=captured + int(stats[Stat.LOST]), captured=captured, lost=int(stats[Stat.LOST]),
+        processed=int(stats[Stat.PROCESSED]), results=int(stats[Stat.RESULTS]), ring_frames=run.ring.layout.slots)
 
 
 def _keeper_died(run: Run, report: Optional[Report]) -> RecorderError:

@@ -16,21 +16,24 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any, List, Tuple
 
+import numpy as np
 import psutil
 import pytest
 from recording_tools import assert_matches_truth, paced, recorder, results, wait_until
 
 from ProcessedPiRecorder import errors, heir
 from ProcessedPiRecorder import recorder as recorder_module
-from ProcessedPiRecorder.cameras import SyntheticCamera
+from ProcessedPiRecorder.cameras import Granted, SyntheticCamera
 from ProcessedPiRecorder.errors import ProcessDiedError
 from ProcessedPiRecorder.pipeline import finisher, hub, keeper
 from ProcessedPiRecorder.pipeline.clocks import clock_steps
 from ProcessedPiRecorder.pipeline.deaths import death_of, recounted
 from ProcessedPiRecorder.pipeline.lifelines import Lifelines
 from ProcessedPiRecorder.pipeline.loop import Loop
+from ProcessedPiRecorder.pipeline.ring import RingLayout, Stat
 from ProcessedPiRecorder.recordings.reader import RecordingFile
 from ProcessedPiRecorder.recordings.salvage import finished_report
+from ProcessedPiRecorder.recordings.tally import Tally
 from ProcessedPiRecorder.recordings.verification import verify
 
 
@@ -205,6 +208,30 @@ def test_a_writer_whose_hub_fails_tells_of_all_pages_that_it_had_handed_to_the_f
     assert rec.report.complete == 'no' and rec.report.written == 200
     found = verify(path)
     assert found.ok and found.report is not None and found.report.written == found.pages == 200
+
+
+def test_without_a_file_a_dead_writers_report_has_the_counters(tmp_path: Path) -> None:
+    rec = recorder(None, blocking=False, controls=paced(), write_vid=False, callback=put_index)
+    rec.recordVid()
+    wait_until(lambda: rec.status().processed >= 20)
+    os.kill(pid_of('writer', rec), signal.SIGKILL)
+    with pytest.raises(ProcessDiedError):
+        rec.wait()
+    assert rec.report.captured == rec.report.sensor >= rec.report.processed >= 20 and rec.report.results >= 20
+    assert (rec.report.written, rec.report.files) == (0, [])
+
+
+def test_a_frame_that_only_the_writer_has_counted_counts(tmp_path: Path) -> None:
+    """The reader counts a frame after it has passed it on, and both can die before it is in the file."""
+    rec = live(tmp_path / 'a.tif')
+    plan, _ = rec._plan()
+    stats = np.zeros(64, np.int64)
+    stats[Stat.CAPTURED], stats[Stat.RECEIVED] = 60, 61
+    granted = Granted(96, 64, 96, 64, 100.0, 'bgr', 'none', 'count')
+    orders = finisher.FinisherOrders(RingLayout((64, 96, 3), 8, 0, 0), granted, finisher.OwnFile(tmp_path, 0, 0), {},
+                                     ['gone'], [], 0)
+    report = finisher.Account(plan, orders, stats).of_pages(Tally(96 * 64 * 3), [])
+    assert report.captured == report.sensor == 61 and '61 captured frames are not in the file' in report.reasons
 
 
 # ------------------------------------------------------------------ the keeper, and others with it

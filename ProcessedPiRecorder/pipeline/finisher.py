@@ -99,7 +99,7 @@ class Account:
         orders, end, stats = self._orders, self._orders.end, self._stats
         pages = tally.captured
         # The reader counts a frame after it has passed it on: killed in between, it is one behind.
-        captured = max(int(stats[Stat.CAPTURED]), pages)
+        captured = max(int(stats[Stat.CAPTURED]), int(stats[Stat.RECEIVED]), pages)
         losses = [*self._explained(tally.losses), *self._behind_last_page(tally)]
         lost = sum(loss.count for loss in losses)
         granted = orders.granted
