@@ -127,7 +127,7 @@ def _without_writer(run: Run, settings: Settings, texts: List[str]) -> Report:
     texts = texts or ['the writer process died']
     if run.ring is None or run.file is None:
         return _without_file(run, texts)
-    path = settings.tif_path if settings.write_vid else None
+    path = run.plan.tif_path if settings.write_vid else None
     _, files = readable(path) if path is not None else (0, [])
     orders = FinisherOrders(run.ring.layout, run.granted, run.file, {'stopped': 'process died'}, texts,
                             [text for _, text in run.warnings], 0)

@@ -12,6 +12,7 @@ from typing import Any, Iterator, List, NamedTuple
 from .cameras import stacks
 from .cameras.base import Camera
 from .errors import RecordingFileError, SettingsError
+from .recordings.part import behind_link
 from .recordings.results import results_path
 from .recordings.space import largest_page, refuse_full_disk
 from .settings import Settings
@@ -47,7 +48,7 @@ def _outputs(settings: Settings) -> List[_Output]:
     outputs = []
     if settings.write_vid and settings.tif_path is not None:
         outputs.append(_Output('tif_path', settings.tif_path))
-        outputs.append(_Output('the results file', results_path(settings.tif_path)))
+        outputs.append(_Output('the results file', results_path(behind_link(settings.tif_path))))
     if settings.log_file is not None:
         outputs.append(_Output('log_file', settings.log_file))
     return outputs

@@ -30,6 +30,7 @@ from .pipeline.plan import Plan
 from .pipeline.processes import occupy_standard_descriptors, start_child
 from .pipeline.ring import Stat
 from .preconditions import check_carriage, check_files, start_method
+from .recordings.part import behind_link
 from .report import Report
 from .settings import Settings
 from .status import Status, read_status
@@ -314,7 +315,8 @@ class ProcessedPiRecorder:
                 early.append(('DisplayWarning', f'no live window: {problem}'))
                 settings = _without_display(settings)
         plan = Plan(settings=settings, camera=self._camera,
-                    start_method=start_method(settings, self._camera), tif_path=settings.tif_path)
+                    start_method=start_method(settings, self._camera),
+                    tif_path=settings.tif_path and behind_link(settings.tif_path))
         return plan, early
 
     def _block(self) -> Optional[Report]:

@@ -32,6 +32,7 @@ from ProcessedPiRecorder.pipeline.lifelines import Lifelines
 from ProcessedPiRecorder.pipeline.loop import Loop
 from ProcessedPiRecorder.pipeline.ring import RingLayout, Stat
 from ProcessedPiRecorder.recordings.reader import RecordingFile
+from ProcessedPiRecorder.recordings.repair import repair
 from ProcessedPiRecorder.recordings.salvage import finished_report
 from ProcessedPiRecorder.recordings.tally import Tally
 from ProcessedPiRecorder.recordings.verification import verify
@@ -109,6 +110,18 @@ def test_an_overwritten_longer_recording_does_not_mix_with_what_a_dead_writer_le
     assert len(report.files) == -(-report.written // 25) < 10
     assert sorted(map(str, tmp_path.glob('*.tif'))) == report.files
     assert_whole(path, report)
+
+
+def test_an_heir_finds_the_parts_of_a_recording_that_was_made_through_a_link(tmp_path: Path) -> None:
+    path, link = tmp_path / 'disk' / 'a.tif', tmp_path / 'link.tif'
+    path.parent.mkdir()
+    recorder(path).recordVid()
+    link.symlink_to(path)
+    _, report = kill(live(link, split_frames=15, overwrite=True, callback=put_index), 'writer')
+    assert len(report.files) >= 3 and all(Path(file).parent == path.parent for file in report.files)
+    assert sorted(os.listdir(tmp_path)) == ['disk', 'link.tif'] and results(path)
+    assert_whole(path, report)
+    assert verify(link).ok and repair(link).healthy
 
 
 class NeverStarts(SyntheticCamera):

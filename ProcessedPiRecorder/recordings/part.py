@@ -16,7 +16,7 @@ from .page import FORMAT_VERSION, PageRecord
 from .preface import make_preface
 from .space import Room
 
-__all__ = ['FinishedPage', 'PartInfo', 'RecordingPart', 'part_path', 'parts_on_disk']
+__all__ = ['FinishedPage', 'PartInfo', 'RecordingPart', 'behind_link', 'part_path', 'parts_on_disk']
 
 PLANE_BYTES = 96          # of a page's element in the OME-XML, at most
 MARK_BYTES = 1500         # of a mark: 200 characters, as many as six bytes each
@@ -185,6 +185,11 @@ class RecordingPart:
         self._block = self._block or self._index.block(self._file.end)
         self._blocks.append(self._file.append_block(self._block))
         self._block = b''
+
+
+def behind_link(path: Path) -> Path:
+    """The file that a link leads to: what belongs to a recording lies beside that. Any other path as it is."""
+    return path.resolve() if os.path.islink(path) and os.path.isfile(path) else path
 
 
 def part_path(path: Path, number: int) -> Path:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Callable, Optional, Union
 
 from ...errors import SettingsError
+from ..part import behind_link
 from .files import Recording
 from .result import RepairResult
 from .session import Describe, Session
@@ -35,7 +36,7 @@ def repair(path: Union[str, Path], *, out: Union[None, str, Path] = None, in_pla
     Raises RecordingFileError: it is being recorded, there is no room, it cannot be read or written.
     RecordingFormatError: not a single whole page is in it.
     """
-    path = Path(path)
+    path = behind_link(Path(path))
     if in_place and out is not None:
         raise SettingsError(f'out={str(out)!r} together with in_place=True; pass only one of them')
     with Recording(path, progress) as recording:
@@ -51,7 +52,7 @@ def finish_cut_off(path: Union[str, Path], *, describe: Describe, progress: Opti
     returns the last file's annotations ('report', 'settings', 'metadata', 'camera', …). When it raises, the recording
     is finished with a report that says 'cut off', and the exception is raised then. Otherwise as ``repair``.
     """
-    path = Path(path)
+    path = behind_link(Path(path))
     with Recording(path, progress) as recording:
         return Session(recording, path, None, describe, progress).run()
 

@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Optional, Union
 
+from ..part import behind_link
 from .findings import Finding, Verification
 from .whole import Progress, RecordingCheck
 
@@ -42,7 +43,7 @@ def verify(path: Union[str, 'os.PathLike[str]'], *, threads: Optional[int] = Non
     Anything else that is wrong is a finding.
     """
     threads = threads or len(os.sched_getaffinity(0))
-    check = RecordingCheck(Path(path), threads, progress or (lambda done, total: None))
+    check = RecordingCheck(behind_link(Path(path)), threads, progress or (lambda done, total: None))
     if threads == 1:
         return check.run(None)
     with ThreadPoolExecutor(threads, 'ppr-verify') as executor:
