@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import signal
 import struct
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
@@ -38,6 +39,7 @@ from ProcessedPiRecorder.recordings.page import PageRecord
 from ProcessedPiRecorder.recordings.part import part_path
 from ProcessedPiRecorder.recordings.reader import RecordingFile
 from ProcessedPiRecorder.recordings.repair import finish_cut_off, repair, session
+from ProcessedPiRecorder.recordings.repair.beside import Copy
 from ProcessedPiRecorder.recordings.results import ResultsFile, read_results, results_path
 from ProcessedPiRecorder.recordings.sink import PageJob, PageSink
 from ProcessedPiRecorder.recordings.space import Room
@@ -268,6 +270,38 @@ def test_a_part_that_is_gone(tmp_path: Path) -> None:
     assert report.complete == 'no' and 'damaged' in {loss.reason for loss in report.losses}
 
 
+def test_files_whose_names_were_exchanged(tmp_path: Path) -> None:
+    path = tmp_path / 'a.tif'
+    files = write(path, split_frames=8)
+    os.rename(files[1], tmp_path / 'c.tif')
+    os.rename(files[2], files[1])
+    os.rename(tmp_path / 'c.tif', files[2])
+    with pytest.raises(RecordingFileError, match='cannot be repaired where it stands'):
+        repair(path, in_place=True)
+    result = repair(path, out=tmp_path / 'b.tif')
+    assert result.pages_found == PAGES and result.all_recovered and not result.file_notes
+    assert_sound(tmp_path / 'b.tif', indices(PAGES))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / 'a.tif'
+    files = write(path, split_frames=8)
+    files[1].unlink()
+    code, out = ppr('repair', path)
+    assert code == 1 and 'missing of this recording: a_001.tif; bring back what is missing' in out, out
+
+
+def test_info_of_a_file_of_several(tmp_path: Path) -> None:
+    path = tmp_path / 'a.tif'
+    files = write(path, split_frames=8)
+    for number, words in ((0, 'This is file 1 of'), (2, 'This is file 3 of')):
+        code, out = ppr('info', files[number])
+        assert code == 0 and words in out and f'ppr info {files[-1]}' in out, out
+    assert 'file 4 of a recording in several files, the last one' in ppr('info', files[3])[1]
+    write(tmp_path / 'whole.tif')
+    assert 'several files' not in ppr('info', tmp_path / 'whole.tif')[1]
+
+
 @both
 def test_a_part_without_pages(tmp_path: Path, in_place: bool) -> None:
     path = tmp_path / 'a.tif'
@@ -351,7 +385,7 @@ def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     for what in (foreign, tmp_path):
         with pytest.raises(RecordingFileError):
             repair(what)
-    with pytest.raises(RecordingFileError, match='make the folder first'):
+    with pytest.raises(RecordingFileError, match='check the path'):
         repair(tmp_path / 'none.tif')
     write(path)
     with pytest.raises(SettingsError):
@@ -362,8 +396,10 @@ def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(RecordingFileError, match='at this moment'):
             repair(path, in_place=True)
-    with pytest.raises(RecordingFileError, match='exists already'):
+    with pytest.raises(RecordingFileError, match='exists already; choose another name, or remove it$'):
         repair(path, out=foreign)
+    with pytest.raises(RecordingFileError, match='exists already.*perhaps a repair was killed'):
+        repair(path, out=path)
     monkeypatch.setattr(session, 'room_at', lambda place: Room(1000, 10**9))
     for in_place in (False, True):
         with pytest.raises(RecordingFileError, match='make room.*Nothing was changed'):
@@ -475,6 +511,29 @@ def test_the_command(tmp_path: Path) -> None:
     code, out = ppr('repair', path, '--in-place', '--json')
     assert code == 1 and json.loads(out)['pages_found'] == 29
     assert_sound(path, [index for number, index in enumerate(indices(PAGES)) if number != 4])
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize('in_place', [False, True])
+def test_an_interrupted_repair_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_place: bool,
+                                                     number: signal.Signals) -> None:
+    path = tmp_path / 'a.tif'
+    write(path)
+    pages = cut_off(path, 20)
+    hurt(path, pages[4].strip, pages[4].end)          # so that it is written anew in place, too
+    before = path.read_bytes()
+    copy_page, copied = Copy._copy_page, []
+
+    def copy_and_interrupt(copy: Copy, *arguments: Any) -> None:
+        copy_page(copy, *arguments)
+        copied.append(1)
+        if len(copied) == 7:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(Copy, '_copy_page', copy_and_interrupt)
+    code, out = ppr('repair', path, *(['--in-place'] if in_place else []))
+    assert code == 130 and 'interrupted; the recording' in out and len(copied) == 7, out
+    assert path.read_bytes() == before and os.listdir(tmp_path) == ['a.tif']
 
 
 def test_progress_is_told(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import random
@@ -20,11 +21,13 @@ from ProcessedPiRecorder.recordings.index import index_block
 from ProcessedPiRecorder.recordings.ome import parse_annotations
 from ProcessedPiRecorder.recordings.page import seal_text
 from ProcessedPiRecorder.recordings.reader import RecordingFile
+from ProcessedPiRecorder.recordings.repair import repair
 from ProcessedPiRecorder.recordings.results import ResultsFile, results_path
 from ProcessedPiRecorder.recordings.verification import Verification, verify
 from ProcessedPiRecorder.recordings.verification import findings as findings_module
+from ProcessedPiRecorder.recordings.verification.recorded_file import RecordedFile
 from ProcessedPiRecorder.report import Loss, Report
-from tests.faults.tiny import Tiny, make_tiny
+from tests.faults.tiny import Tiny, make_tiny, make_unfinished
 
 GRAY: Dict[str, Any] = {'level': 0, 'pixel_format': 'gray'}
 
@@ -611,3 +614,58 @@ def test_the_description_is_what_the_reader_reads(tiny: Tiny) -> None:
     surgery = Surgery(tiny.path)
     place = slice(surgery.first.text_offset, surgery.first.text_offset + surgery.first.text_length)
     assert parse_annotations(bytes(surgery.data[place]))['metadata'] == {'animal': 'M<1>'}
+
+
+def test_a_recording_that_goes_on_while_it_is_verified_is_unfinished_and_nothing_else(
+        tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recorder links its next pages behind those that were found when the file was opened."""
+    make_unfinished(tiny.path)
+    with RecordingFile(tiny.path) as recording:
+        last_link = int(recording.index()['ifd_offset'][-1]) + 8 + 20 * 16
+    walk = RecordedFile._walk
+
+    def walk_and_record_on(recorded: RecordedFile) -> None:
+        walk(recorded)
+        with open(tiny.path, 'r+b') as file:
+            file.seek(last_link)
+            file.write((1 << 20).to_bytes(8, 'little'))
+
+    monkeypatch.setattr(RecordedFile, '_walk', walk_and_record_on)
+    with open(tiny.path, 'rb') as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        found = verify(tiny.path)
+    assert kinds(found) == {'unfinished'} and 'being recorded at this moment' in texts(found)
+
+
+def test_a_recording_that_ends_while_it_is_verified(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = tiny.path.read_bytes()
+    make_unfinished(tiny.path)
+    walk, walked = RecordedFile._walk, []
+
+    def walk_and_end(recorded: RecordedFile) -> None:
+        walk(recorded)
+        walked.append(1)
+        if len(walked) == 2:                # the first one only finds out which recording it is
+            tiny.path.write_bytes(ended)
+
+    monkeypatch.setattr(RecordedFile, '_walk', walk_and_end)
+    found = verify(tiny.path)
+    assert kinds(found) == {'unfinished'} and 'verify it once more' in texts(found)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / 'pipe.tif')
+    readers: List[Callable[[Path], Any]] = [verify, RecordingFile, repair]
+    for what in readers:
+        with pytest.raises(RecordingFileError, match='is a pipe, device or socket'):
+            what(tmp_path / 'pipe.tif')
+        with pytest.raises(RecordingFileError, match='is a folder'):
+            what(tmp_path)
+        with pytest.raises(RecordingFileError, match='there is no such file; check the path'):
+            what(tmp_path / 'none.tif')
+
+
+def test_files_behind_a_missing_one_are_not_taken_for_left_over_ones(tmp_path: Path) -> None:
+    tiny = make_tiny(tmp_path / 'a.tif', pages=8, split=2)
+    tiny.files[1].unlink()
+    assert [finding.text for finding in verify(tiny.path).findings] == ['part 1 of the recording: not here']

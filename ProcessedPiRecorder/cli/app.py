@@ -62,7 +62,8 @@ def record(
                                    print_results=print_results, debug=debugging))
 
 
-@app.command(epilog='Exit codes: 0 ok · 1 tight, or no · 2 bad usage, nothing was started · 3 it could not be made.')
+@app.command(epilog='Exit codes: 0 ok · 1 tight, or no · 2 bad usage, nothing was started · 3 it could not be made '
+                    '· 130 interrupted.')
 @errors_told(debugging)
 @takes_recording_options
 def preflight(
@@ -97,7 +98,7 @@ def info(path: Annotated[Path, typer.Argument(help='A recording.')],
 
 
 @app.command(epilog='Exit codes: 0 everything agrees · 1 something does not, or the recording is unfinished · '
-                    '3 it cannot be read.')
+                    '3 it cannot be read · 130 interrupted.')
 @errors_told(debugging)
 def verify(path: Annotated[Path, typer.Argument(help='A recording; of a split one, any file.')],
            as_json: Annotated[bool, typer.Option('--json', help='Print everything as JSON.')] = False,
@@ -113,7 +114,8 @@ def verify(path: Annotated[Path, typer.Argument(help='A recording; of a split on
 
 
 @app.command(epilog='Exit codes: 0 everything that the files held is recovered, or there was nothing to do · 1 some of '
-                    'it is not recoverable · 2 bad usage · 3 it failed, and nothing was changed.')
+                    'it is not recoverable · 2 bad usage · 3 it failed; nothing is worse than it was · 130 '
+                    'interrupted.')
 @errors_told(debugging)
 def repair(path: Annotated[Path, typer.Argument(help='A recording; of a split one, any file.')],
            output: Annotated[Optional[Path], typer.Option(

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..recordings.encoder import EFFORTS
+from ..recordings.part import parts_on_disk
 from ..recordings.reader import RecordingFile
 from ..recordings.stored_report import report_of
 from ..report import Loss, Report
@@ -70,6 +71,7 @@ def _print_facts(console: Console, facts: Dict[str, Any]) -> None:
         console.print(f'[bold yellow]UNFINISHED[/]  the recording was cut off, or is still running. '
                       f'{count(facts["pages"], "page")} can be read; it has no verdict. Once it has been cut off, '
                       f'run:  ppr repair {escape(facts["file"])}', soft_wrap=True)
+    console.print(*_on_the_part(facts), soft_wrap=True, end='')
     if not facts['description_intact']:
         console.print('[bold red]DAMAGED[/]  verdict, settings and metadata are not what was written into the file. '
                       f'What is still right tells:  ppr verify {escape(facts["file"])}', soft_wrap=True)
@@ -83,6 +85,22 @@ def _print_facts(console: Console, facts: Dict[str, Any]) -> None:
         console.print('[bold]Metadata[/]', _table(facts['metadata']), sep='\n')
     if facts['settings']:
         console.print('[bold]Settings[/] (all others at their defaults)', _table(chosen(facts['settings'])), sep='\n')
+
+
+def _on_the_part(facts: Dict[str, Any]) -> List[str]:
+    """Of a file of a split recording: which one it is, and where the verdict is."""
+    place = facts['part'] if isinstance(facts['part'], dict) else {}
+    path, number = Path(facts['file']), place.get('part')
+    if type(number) is not int or number == 0 and place.get('last') is not False:
+        return []
+    text = f'This is file {number + 1:,} of a recording in several files'
+    if place.get('last') is True:
+        return [f'{text}, the last one; verdict and counts are those of all of them\n']
+    suffix = f'_{number:03d}' if number else ''
+    first = path.with_name(path.stem[:-len(suffix)] + path.suffix) if suffix and path.stem.endswith(suffix) else path
+    others = parts_on_disk(first)
+    where = f':  ppr info {others[-1][1]}' if others else ''
+    return [escape(f'{text}; the verdict on all of them is in the last one{where}\n')]
 
 
 def stored_report(facts: Dict[str, Any]) -> Optional[Report]:

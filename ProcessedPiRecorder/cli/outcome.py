@@ -16,14 +16,15 @@ from rich.panel import Panel
 
 from ..errors import RecorderError
 
-__all__ = ['COMPLETE', 'DOUBTFUL', 'FAILED', 'USAGE', 'BadUsage', 'errors_told', 'stderr_console', 'tell_error',
-           'tell_warnings']
+__all__ = ['COMPLETE', 'DOUBTFUL', 'FAILED', 'INTERRUPTED', 'USAGE', 'BadUsage', 'errors_told', 'stderr_console',
+           'tell_error', 'tell_warnings']
 
 COMPLETE = 0     # every frame that the sensor made is in the file
 DOUBTFUL = 1     # the file is good, but frames were lost, or the callback failed, or completeness cannot be proven,
                  # or the recording was ended early because its disk was nearly full
 USAGE = 2        # nothing was started
 FAILED = 3       # the recording, or the reading, failed
+INTERRUPTED = 130
 
 #: Arguments as a message tells to pass them, and settings that it names; and the options for them.
 OPTIONS_TO_PASS = {'overwrite=True': '--overwrite', 'display=False': '--no-display', 'write_vid=False': '--no-write',
@@ -81,6 +82,10 @@ def errors_told(debug: Callable[[], bool]) -> Callable[[Command], Command]:
                     traceback.print_exc()
                 tell_error(error)
                 raise typer.Exit(USAGE if isinstance(error, BadUsage) else FAILED) from None
+            except KeyboardInterrupt as interrupt:
+                # Some commands have words of their own for it; a bare one has changed nothing.
+                print(f'ppr: interrupted{f"; {interrupt}" if str(interrupt) else ""}', file=sys.stderr, flush=True)
+                raise typer.Exit(INTERRUPTED) from None
         return guarded   # type: ignore[return-value]
     return decorate
 

@@ -18,14 +18,22 @@ from ..preflight.judgement import OK, Finding, judge
 from ..preflight.place import Place, find_place
 from ..preflight.run import Measurements, measure
 from .interrupts import OneInterrupt
-from .outcome import COMPLETE, DOUBTFUL, FAILED, USAGE, in_options, stderr_console, tell_error, tell_warnings
+from .outcome import (
+    COMPLETE,
+    DOUBTFUL,
+    FAILED,
+    INTERRUPTED,
+    USAGE,
+    in_options,
+    stderr_console,
+    tell_error,
+    tell_warnings,
+)
 from .preflight_table import print_answer
 from .record import was_impossible
 from .streams import stdout_of_our_own
 
 __all__ = ['run_preflight']
-
-INTERRUPTED = 130
 
 
 def run_preflight(arguments: Mapping[str, Any], *, run_seconds: float, as_json: bool, quiet: bool,

@@ -12,17 +12,25 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..recordings.repair import RepairResult, repair
+from .interrupts import OneInterrupt
 from .outcome import COMPLETE, DOUBTFUL, BadUsage
 from .verdict import count, loss_table, size
 
 __all__ = ['run_repair']
+
+INTERRUPTED_BESIDE = 'the recording was not changed, and what had been written of a new one is removed'
+INTERRUPTED_IN_PLACE = 'the recording is no worse than it was; run it again'
 
 
 def run_repair(path: Path, *, output: Optional[Path], in_place: bool, as_json: bool) -> int:
     """Repair a recording and print what became of it; returns the exit code. Raises RecordingFileError."""
     if in_place and output is not None:
         raise BadUsage('--output names a new file, and --in-place changes the old one; pass only one of them')
-    result = _repair_with_progress(path, output, in_place, show=not as_json)
+    try:
+        with OneInterrupt():
+            result = _repair_with_progress(path, output, in_place, show=not as_json)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(INTERRUPTED_IN_PLACE if in_place else INTERRUPTED_BESIDE) from None
     if as_json:
         print(json.dumps(result.as_dict(), indent=2))
     else:
@@ -47,7 +55,7 @@ def _updates(bar: Progress) -> Callable[[int, int], None]:
 def _print_result(console: Console, result: RepairResult) -> None:
     if result.healthy:
         console.print(f'[bold green]NOTHING TO DO[/]  {escape(str(result.path))} is finished and whole: '
-                      f'{count(result.pages_found, "page")}')
+                      f'{count(result.pages_found, "page")}', soft_wrap=True)
         return
     words = '[bold green]REPAIRED[/]' if result.all_recovered else '[bold yellow]REPAIRED, NOT ALL OF IT[/]'
     where = 'where it stands' if result.in_place else 'into new files; the original was not changed'
@@ -86,7 +94,7 @@ def _recovered(result: RepairResult) -> List[str]:
 
 
 def _not_recovered(result: RepairResult) -> List[str]:
-    texts = []
+    texts = list(result.file_notes)
     if result.pages_damaged:
         texts.append(f'{count(result.pages_damaged, "page")} of which only parts are left'
                      + (f': {", ".join(result.gaps)}' if result.gaps else ''))

@@ -22,14 +22,13 @@ from ..errors import CameraError, MissingExtraError, RecorderError
 from ..selftest.checklist import BY_PERSON, CHECKS, Check
 from ..selftest.context import BY_HAND, FAIL, PASS, SKIPPED, WARN, Context
 from ..selftest.runner import Result, make_folder, run_checks, tidy
-from .outcome import COMPLETE, DOUBTFUL, FAILED, BadUsage, in_options
+from .outcome import COMPLETE, DOUBTFUL, FAILED, INTERRUPTED, BadUsage, in_options
 
 __all__ = ['print_checklist', 'run_selftest']
 
 WORDS = {PASS: '[green]pass[/]', WARN: '[bold yellow]WARN[/]', FAIL: '[bold red]FAIL[/]', SKIPPED: '[dim]skipped[/]',
          BY_HAND: '[cyan]by hand[/]'}
 SUMMARY = {PASS: 'passed', WARN: 'passed with a warning', FAIL: 'failed', SKIPPED: 'skipped', BY_HAND: 'left for you'}
-INTERRUPTED = 130
 MAX_LOG_LINES = 200
 
 

@@ -11,6 +11,7 @@ from typing import Any, Dict, List, Optional
 from ...errors import RecordingFileError, RecordingFormatError
 from ..bigtiff import file_error, lock_file
 from ..part import part_path, parts_on_disk
+from ..tags import open_to_read
 from .account import Known, count_results, stored_report
 from .haystack import Progress
 from .remains import PRECIOUS
@@ -65,8 +66,9 @@ class Recording:
         states = [given, *map(self._examine, others)]
         by_path = {state.path: state for state in states}
         names = [self.first, *(other for _, other in _parts(self.first))]
-        for state in [by_path[name] for name in names if name in by_path] or [given]:
+        for state in _by_number([by_path[name] for name in names if name in by_path] or [given]):
             self._take(state)
+        self._note_missing()
         if not self.parts:
             raise RecordingFormatError(
                 f'{path} holds no whole page of a recording: in its {given.size:,} bytes no page description '
@@ -108,6 +110,14 @@ class Recording:
                                   'or size) and was left as it is')
                 return
         self.parts.append(state)
+
+    def _note_missing(self) -> None:
+        here = {state.part for state in self.parts + self.empty if state.part is not None}
+        missing = [number for number in range(max(here, default=0)) if number not in here]
+        if missing:
+            names = ', '.join(part_path(self._first(), number).name for number in missing[:3])
+            self.notes.append(f'missing of this recording: {names}{", …" if len(missing) > 3 else ""}; bring back what '
+                              'is missing, and repair it once more')
 
     # ------------------------------------------------------------------ what they tell together
 
@@ -176,6 +186,14 @@ def _first_of(path: Path, part: Optional[int]) -> Optional[Path]:
         return None
     first = path.with_name(match.group(1) + path.suffix) if match.group(1) else None
     return first if first is not None and part_path(first, part) == path else None
+
+
+def _by_number(states: List[FileState]) -> List[FileState]:
+    """In the order of what the files themselves tell, where they do: their names may have been exchanged."""
+    numbers = [state.part for state in states]
+    if None in numbers or len(set(numbers)) < len(numbers):
+        return states
+    return sorted(states, key=lambda state: state.part or 0)
 
 
 def _parts(first: Path) -> Any:

@@ -29,7 +29,8 @@ class RepairResult:
         torn_bytes: bytes of the sources that belong to no whole page and to nothing else that is known.
         preface: settings, metadata and camera are known.
         report: the ledger as it is in the repaired file.
-        notes: what was and what was not recovered, for people.
+        file_notes: what is odd about the recording's files: one is missing, or belongs to another recording.
+        notes: what was and what was not recovered, for people; file_notes included.
     """
 
     path: Path
@@ -47,6 +48,7 @@ class RepairResult:
     torn_bytes: int = 0
     preface: bool = False
     report: Optional[Report] = None
+    file_notes: List[str] = field(default_factory=list)
     notes: List[str] = field(default_factory=list)
 
     @property
@@ -63,4 +65,5 @@ class RepairResult:
                 'pages_found': self.pages_found, 'pages_linked_before': self.pages_linked_before,
                 'pages_recovered_behind': self.pages_recovered_behind, 'pages_damaged': self.pages_damaged,
                 'pages_left_out': self.pages_left_out, 'gaps': list(self.gaps), 'torn_bytes': self.torn_bytes,
-                'preface': self.preface, 'report': report, 'notes': list(self.notes)}
+                'preface': self.preface, 'report': report, 'file_notes': list(self.file_notes),
+                'notes': list(self.notes)}

@@ -14,6 +14,7 @@ from ...report import Report
 from ..bigtiff import file_error, remove, sync_folder
 from ..page import parse_text
 from ..part import PartInfo, part_path
+from ..reader import RecordingFile
 from ..results import results_path, whole_lines
 from ..space import room_at
 from ..tags import FileBytes
@@ -117,7 +118,8 @@ class Session:
             return
         taken = [path for path in (*self._files, results_path(self._first)) if os.path.lexists(path)]
         if taken:
-            raise RecordingFileError(f'{taken[0]} exists already; choose another name, or remove it')
+            raise RecordingFileError(f'{taken[0]} exists already; choose another name, or remove it'
+                                     + _may_be_left_over(taken[0]))
         self._refuse_full_disk(self._first.parent, sum(map(self._room_for_copy, self._recording.parts))
                                + _size(self._old_results))
 
@@ -305,7 +307,8 @@ class Session:
             notes.append('the report of the recording itself was found; what was destroyed was added to it')
         for state in self._recording.empty:
             notes.append(f'{state.path.name} holds no whole page')
-        notes += self._recording.notes
+        result.file_notes = list(self._recording.notes)
+        notes += result.file_notes
 
 
 def _torn_bytes(state: FileState) -> int:
@@ -317,6 +320,14 @@ def _torn_bytes(state: FileState) -> int:
     if state.description is not None:
         known += state.description.length + state.layout.size + 16
     return max(0, state.size - known) if not state.finished else 0
+
+
+def _may_be_left_over(path: Path) -> str:
+    try:
+        with RecordingFile(path) as recording:
+            return '' if recording.finished else ' (it is unfinished: perhaps a repair was killed while it wrote it)'
+    except RecordingFileError:
+        return ''
 
 
 def _text_of(file: FileBytes, row: Any) -> bytes:

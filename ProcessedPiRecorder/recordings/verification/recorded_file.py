@@ -62,6 +62,7 @@ class RecordedFile:
         self.blocks: List[int] = []
         self._index: Optional[np.ndarray] = None
         self._chain: Tuple[array[int], ...] = ()
+        self._chain_ended = False
         self._fd = -1
         try:
             self._fd = open_to_read(path)
@@ -251,6 +252,7 @@ class RecordedFile:
                 for column, value in zip(columns, self._place(ifd, page)):
                     column.append(value)
                 if ifd.next == 0:
+                    self._chain_ended = True
                     break
                 # Pages are only ever appended, so a chain that does not go forward could loop.
                 if ifd.next <= columns[0][-1]:
@@ -272,6 +274,15 @@ class RecordedFile:
         if ifd.text_offset != ifd.strip_offset + ifd.strip_length or ifd.text_length > MAX_PAGE_TEXT:
             raise RecordingFormatError(f'the text of page {page} is not where it should be')
         return ifd.offset, ifd.strip_offset, ifd.strip_length, ifd.text_length
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether a link behind the last page is a recorder's, which has gone on since the chain was followed."""
+        return self.is_unfinished and self._chain_ended
+
+    def has_ended_meanwhile(self) -> bool:
+        """Whether an unfinished file was finished since it was opened."""
+        return self.first is not None and read_header(self.file) != self.first.offset
 
     def is_being_recorded(self) -> bool:
         """Whether a recorder is at it now."""

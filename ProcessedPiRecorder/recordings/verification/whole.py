@@ -67,7 +67,9 @@ class RecordingCheck:
 
     def _check_all(self, first: Path, given: int, executor: Optional[Executor]) -> None:
         number: Optional[int] = 0
+        last_number = 0
         while number is not None:
+            last_number = number
             path = part_path(first, number)
             if number == 0 and not os.path.exists(path):
                 self._miss_parts(first, 0, 0)
@@ -76,7 +78,7 @@ class RecordingCheck:
             number = self._number_after(number, first, given)
         if self._last is not None and self._last.facts.get('last') is True:
             name = self._last.facts.get('first_name')
-            for path in leftover_parts(first, len(self._pages_end), name):
+            for path in leftover_parts(first, last_number + 1, name):
                 self._findings.add('parts', path, f'it says that it belongs to {name!r}, which ends before it; it is '
                                                   'left over from another recording of that name')
 
@@ -156,6 +158,8 @@ class RecordingCheck:
     def _tell_unfinished(recorded: RecordedFile, pages: int, behind: int) -> None:
         if recorded.is_being_recorded():
             text = 'it is being recorded at this moment; verify it when that has ended'
+        elif recorded.has_ended_meanwhile():
+            text = 'its recording ended while it was verified; verify it once more'
         else:
             text = (f'the recording was cut off: {pages} pages are linked, and {behind} bytes follow them; `ppr repair '
                     f'{recorded.path.name}` finds what is whole in these, and finishes the file')
