@@ -9,6 +9,7 @@ import random
 import re
 import signal
 import struct
+import subprocess
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -534,6 +535,23 @@ def test_an_interrupted_repair_leaves_nothing_behind(tmp_path: Path, monkeypatch
     code, out = ppr('repair', path, *(['--in-place'] if in_place else []))
     assert code == 130 and 'interrupted; the recording' in out and len(copied) == 7, out
     assert path.read_bytes() == before and os.listdir(tmp_path) == ['a.tif']
+
+
+def test_what_a_killed_repair_left_beside_is_removed_unless_it_is_being_written(tmp_path: Path) -> None:
+    with subprocess.Popen(['true']) as dead:
+        pass
+    names = (f'.ppr-repair-{dead.pid}-1.tif', f'.ppr-repair-{dead.pid}-2.tif', f'.ppr-repair-{os.getpid()}-3.tif')
+    path, (left, busy, living) = tmp_path / 'a.tif', [tmp_path / name for name in names]
+    write(path)
+    pages = cut_off(path, 20)
+    hurt(path, pages[4].strip, pages[4].end)
+    left.write_bytes(b'II')
+    busy.write_bytes(b'II')
+    living.write_bytes(b'II')
+    with open(busy, 'rb') as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        repair(path, in_place=True)
+    assert sorted(os.listdir(tmp_path)) == sorted([busy.name, living.name, 'a.tif'])
 
 
 def test_progress_is_told(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def _on_the_folder(measured: Measurements) -> List[Finding]:
     if not place.takes_recordings and not place.volume.is_fat:
         found.append(Finding(NO, f'only {place.volume.free / 1e6:,.0f} MB are free in {place.folder}, of which '
                                  f'{place.reserve / 1e6:,.0f} MB are to stay free (--disk-reserve-mb): too few to '
-                                 'record, or to try it; a trial fills no more than a tenth of the rest'))
+                                 'record for long, and to try it; a trial fills no more than a tenth of the rest'))
     if place.usable is None:
         found.append(Finding(NOTE, f'{place.volume.kind} does not tell how much room there is'))
     left, wanted = seconds_left(measured), float(measured.arguments['rec_length'])

@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from ...errors import RecordingFileError
 from ...report import Report
-from ..bigtiff import file_error, remove, sync_folder
+from ..bigtiff import file_error, lock_file, remove, sync_folder
 from ..page import parse_text
 from ..part import PartInfo, part_path
 from ..reader import RecordingFile
@@ -167,6 +167,7 @@ class Session:
         if not self._in_place:
             self._copy(state, info, info.path)
         elif self._must_copy(info.number):
+            _remove_left_over(info.path.parent)
             beside = info.path.with_name(f'.ppr-repair-{os.getpid()}-{time.time_ns():x}.tif')
             try:
                 self._copy(state, info, beside)
@@ -328,6 +329,23 @@ def _may_be_left_over(path: Path) -> str:
             return '' if recording.finished else ' (it is unfinished: perhaps a repair was killed while it wrote it)'
     except RecordingFileError:
         return ''
+
+
+def _remove_left_over(folder: Path) -> None:
+    """Copies that a repair in place was writing when it was killed: the files that they are of still stand."""
+    for path in folder.glob('.ppr-repair-*-*.tif'):
+        pid = path.name.split('-')[2]
+        if not pid.isdigit() or os.path.exists(f'/proc/{pid}'):
+            continue
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            continue
+        try:
+            if lock_file(fd):              # nor is another machine writing it
+                remove(path)
+        finally:
+            os.close(fd)
 
 
 def _text_of(file: FileBytes, row: Any) -> bytes:
