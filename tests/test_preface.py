@@ -59,11 +59,13 @@ def test_a_preface_that_claims_too_much_is_none() -> None:
 def test_settings_and_metadata_survive_a_crash(tmp_path: Path) -> None:
     path = tmp_path / 'a.tif'
     recorder(path, metadata={'animal': 'M12'}, split_frames=20).recordVid()
+    names = set()
     for number, part in enumerate((path, tmp_path / 'a_001.tif')):
         with RecordingFile(part) as recording:
             finished = recording.about
-            assert parse_preface(recording.preface())['file'] == {'part': number, 'first_page': 20 * number,
-                                                                   'first_name': 'a.tif'}
+            names.add(recording.recording)
+            assert parse_preface(recording.preface())['file'] == {
+                'part': number, 'first_page': 20 * number, 'first_name': 'a.tif', 'recording': recording.recording}
         make_unfinished(part)
         with RecordingFile(part) as recording:
             assert not recording.finished and recording.about == finished
@@ -71,6 +73,7 @@ def test_settings_and_metadata_survive_a_crash(tmp_path: Path) -> None:
             assert recording.about['settings']['split_frames'] == 20 and recording.about['camera']['width'] == 96
         with tifffile.TiffFile(part) as tif:
             assert json.loads(tif.pages[3].tags['ImageDescription'].value)['page'] == 3
+    assert len(names) == 1 and len(names.pop()) == 32
 
 
 def test_pages_can_be_read_behind_a_damaged_preface(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, List
 
 import pytest
+import repair_kit
 from repair_kit import ABOUT, HEIGHT, PAGES, TIME, WIDTH, assert_sound, cut_off, indices, picture, repair, write
 
 from ProcessedPiRecorder.errors import RecordingFileError
@@ -17,7 +18,7 @@ from ProcessedPiRecorder.recordings.bigtiff import BigTiffAppender, PageLayout, 
 from ProcessedPiRecorder.recordings.page import PageRecord
 from ProcessedPiRecorder.recordings.part import RecordingPart, part_path
 from ProcessedPiRecorder.recordings.preface import HEAD_SIZE, head_length
-from ProcessedPiRecorder.recordings.repair import haystack, remains
+from ProcessedPiRecorder.recordings.repair import haystack, remains, session
 from ProcessedPiRecorder.recordings.repair.remains import XML_BEGINS
 from ProcessedPiRecorder.recordings.repair.state import examine
 from ProcessedPiRecorder.recordings.salvage import finished_report, readable, remove_older_parts
@@ -198,3 +199,45 @@ def test_frames_that_were_destroyed_at_many_places_are_looked_up_quickly() -> No
     frames = stored_results._Frames(array('q', [3]), array('q', [7]), Report(
         'no', losses=summed_up([*losses, *losses])), False)
     assert frames.may_have_been(90_000)            # nobody knows any more
+
+
+def leave_unfinished(self: PageSink, describe: Any) -> List[Path]:
+    """As a process that dies."""
+    self._order.close(self._submitted)
+    self._end_threads()
+    self._part.close()
+    return []
+
+
+@pytest.mark.parametrize('in_place', [False, True], ids=['beside', 'in place'])
+def test_older_parts_of_a_clock_that_was_ahead_are_not_mixed_in(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_place: bool) -> None:
+    """A Pi without a battery: after a power cut its clock is behind that of the recording before."""
+    path = tmp_path / 'a.tif'
+    monkeypatch.setattr(repair_kit, 'TIME', TIME + 3600 * 10**9)
+    write(path, 30, split_frames=5, lost=())
+    monkeypatch.undo()
+    monkeypatch.setattr(PageSink, 'finish', leave_unfinished)
+    write(path, 12, split_frames=5, lost=(), overwrite=True)
+    monkeypatch.undo()
+    assert 10 <= readable(path)[0] <= 12               # the last ones may not have been linked yet
+    result = repair(path, in_place=in_place)
+    assert len(result.files) == 3 and result.pages_found == 12
+    assert sum('belongs to another recording' in note for note in result.notes) == 3
+    if not in_place:
+        assert_sound(result.files[0], range(12))
+        part_path(result.files[0], 2).replace(part_path(path, 2))
+        part_path(path, 3).replace(part_path(result.files[0], 2))
+        texts = [finding.text for finding in verify(result.files[0], threads=1).findings if finding.kind == 'parts']
+        assert 'it belongs to another recording than the files before it' in texts
+
+
+def test_progress_goes_on_while_the_pages_of_a_file_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / 'a.tif'
+    write(path)
+    cut_off(path, PAGES)
+    size = path.stat().st_size
+    monkeypatch.setattr(session, 'PAGES_A_WORD', 4)
+    told: List[int] = []
+    repair(path, in_place=True, progress=lambda done, total: told.append(done))
+    assert len([done for done in told if done > size]) == PAGES // 4 and told == sorted(told)

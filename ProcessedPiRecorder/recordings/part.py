@@ -57,10 +57,11 @@ class RecordingPart:
     Args:
         first_page: the number in the whole recording of its page 0. first_name: the name of file 0.
         shape: height, width, channels. about: what its preface tells; without any there is none.
+        recording: the same for all files of one recording, and for no other.
     """
 
     def __init__(self, path: Path, number: int, first_page: int, first_name: str, layout: PageLayout,
-                 shape: Tuple[int, int, int], about: Mapping[str, Any]) -> None:
+                 shape: Tuple[int, int, int], about: Mapping[str, Any], recording: str = '') -> None:
         self.number = number
         self.first_page = first_page
         self._shape = shape
@@ -75,7 +76,8 @@ class RecordingPart:
         self._marks: List[Dict[str, Any]] = []
         if about:
             place = {'part': number, 'first_page': first_page, 'first_name': first_name}
-            self._write_preface(make_preface({'file': place, **about}))
+            known = {'recording': recording} if recording else {}
+            self._write_preface(make_preface({'file': {**place, **known}, **about}))
         self._preface_bytes = self._file.end
 
     @property

@@ -14,7 +14,7 @@ from ..errors import RecordingFormatError
 from .deflate import crc32
 from .ome import to_json
 
-__all__ = ['HEAD_SIZE', 'MAGIC', 'head_length', 'make_preface', 'parse_preface']
+__all__ = ['HEAD_SIZE', 'MAGIC', 'head_length', 'make_preface', 'parse_preface', 'recording_of']
 
 MAGIC = b'PPRABOUT'
 VERSION = 1
@@ -57,6 +57,13 @@ def parse_preface(block: bytes) -> Dict[str, Any]:
     if not isinstance(about, dict):
         raise RecordingFormatError(f'the preface holds a {type(about).__name__}, not an object')
     return about
+
+
+def recording_of(about: Mapping[str, Any]) -> str:
+    """What a preface tells of the recording that its file is of: the same in all its files, and in no other; or ''."""
+    place = about.get('file')
+    told = place.get('recording') if isinstance(place, dict) else ''
+    return told if isinstance(told, str) else ''
 
 
 def _crc(version: int, text: bytes) -> int:

@@ -18,7 +18,7 @@ from .decoder import decode_strip
 from .index import BLOCK_HEADER_SIZE, INDEX_DTYPE, index_record, parse_block, parse_block_header
 from .ome import parse_annotations, seal_is_intact
 from .page import PageRecord, StoredPage, parse_text, strip_crc, text_is_intact
-from .preface import HEAD_SIZE, head_length, parse_preface
+from .preface import HEAD_SIZE, head_length, parse_preface, recording_of
 from .tags import FileBytes, Ifd, check_strip, open_to_read, read_header, read_ifd, shape_of
 
 __all__ = ['RecordingFile', 'is_part', 'is_recording']
@@ -121,6 +121,11 @@ class RecordingFile:
         """The block behind the header that tells of the recording as a whole; b'' where there is none."""
         head = self._file.read(HEADER_SIZE, min(HEAD_SIZE, self._file.size - HEADER_SIZE), 'preface')
         return self._file.read(HEADER_SIZE, head_length(head), 'preface')
+
+    @property
+    def recording(self) -> str:
+        """The same for all files of one recording, and for no other; '' where it is not to be had."""
+        return recording_of(self._read_about())
 
     def page_text(self, page: int) -> bytes:
         """The page's own JSON as stored, without the final NUL."""

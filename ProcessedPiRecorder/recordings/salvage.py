@@ -36,15 +36,18 @@ def readable(path: Path) -> Tuple[int, List[str]]:
     except OSError:
         pass
     last: Optional[np.void] = None
+    names = set()
     for number, candidate in candidates:
         try:
             with RecordingFile(candidate) as recording:
                 if number != len(files) or recording.stored_page(0).part != number:
                     break                  # another recording, which merely has such a name
                 rows = recording.index()
-        except RecordingFileError:
+                names |= {recording.recording} - {''}
+        except OSError:                    # RecordingFileError is one, too
             break                          # no page has been linked yet; nor has any in the parts behind it
-        if last is not None and (rows[0]['index'] <= last['index'] or rows[0]['time_ns'] <= last['time_ns']):
+        if last is not None and (len(names) > 1 or rows[0]['index'] <= last['index']
+                                 or rows[0]['time_ns'] <= last['time_ns']):
             break                          # a part of an older recording, which was overwritten
         last, pages = rows[-1], pages + len(rows)
         files.append(str(candidate))

@@ -14,6 +14,7 @@ import logging
 import os
 import threading
 import time
+import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
@@ -137,6 +138,7 @@ class PageSink:
         self._on_written, self._on_error = on_written, on_error
         self._room = room
         self._about = dict(about or {})
+        self._recording = uuid.uuid4().hex
         self._space = space
         self._error: Optional[BaseException] = None
         self._error_told = False
@@ -357,7 +359,8 @@ class PageSink:
         if self._overwrite:
             refuse_if_recording(path)
             remove(path)
-        part = RecordingPart(path, number, self.totals.pages, self._path.name, self._layout, self._size, self._about)
+        part = RecordingPart(path, number, self.totals.pages, self._path.name, self._layout, self._size, self._about,
+                             self._recording)
         with self._lock:
             self._closed_bytes += self._part.nbytes
         self._files.append(path)
@@ -453,7 +456,7 @@ class PageSink:
             refuse_if_recording(self._path)
             self._path = self._path.resolve()     # what a link points to is replaced, not the link
             created = self._path.with_name(f'.ppr-{os.getpid()}-{time.time_ns():x}.tif')
-        part = RecordingPart(created, 0, 0, self._path.name, self._layout, self._size, self._about)
+        part = RecordingPart(created, 0, 0, self._path.name, self._layout, self._size, self._about, self._recording)
         sync_folder(created)
         self._files = [self._path]
         return part

@@ -11,6 +11,7 @@ from ..bigtiff import EncodedPage, remove, sync_folder
 from ..deflate import crc32
 from ..page import StoredPage, parse_text, text_is_intact
 from ..part import FinishedPage, PartInfo, RecordingPart
+from ..preface import recording_of
 from ..reader import RecordingFile
 from ..tags import FileBytes
 from .account import Account, rewritten
@@ -38,7 +39,7 @@ class Copy:
         self._state, self._info = state, info
         shape = state.shape
         self._part = RecordingPart(path, info.number, info.first_page, info.first_name, state.layout,
-                                   (shape.height, shape.width, shape.channels), about)
+                                   (shape.height, shape.width, shape.channels), about, recording_of(state.about))
 
     @property
     def nbytes(self) -> int:

@@ -11,6 +11,7 @@ from typing import Any, Dict, List, Optional
 from ...errors import RecordingFileError, RecordingFormatError
 from ..bigtiff import file_error, lock_file
 from ..part import part_path, parts_on_disk
+from ..preface import recording_of
 from ..tags import open_to_read
 from .account import Known, count_results, stored_report
 from .haystack import Progress
@@ -104,10 +105,11 @@ class Recording:
         row = state.rows[0]
         if self.parts:
             last = self.parts[-1].rows[-1]
-            if row['index'] <= last['index'] or row['time_ns'] <= last['time_ns'] \
+            names = {name for name in map(recording_of, (self.parts[-1].about, state.about)) if name}
+            if len(names) > 1 or row['index'] <= last['index'] or row['time_ns'] <= last['time_ns'] \
                     or state.shape != self.parts[-1].shape:
-                self.notes.append(f'{state.path.name} belongs to another recording (its frames are of another time '
-                                  'or size) and was left as it is')
+                self.notes.append(f'{state.path.name} belongs to another recording (it says so, or its frames are of '
+                                  'another time or size) and was left as it is')
                 return
         self.parts.append(state)
 

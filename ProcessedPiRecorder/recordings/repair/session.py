@@ -29,6 +29,8 @@ from .state import FileState
 
 __all__ = ['Describe', 'Session']
 
+PAGES_A_WORD = 1024      # of which progress is told
+
 Describe = Callable[[Tally, List[str]], Mapping[str, Any]]
 
 
@@ -209,6 +211,8 @@ class Session:
                 self._account.page(moved(stored, number, info.number, self._account, False), int(row['strip_length']))
                 marks += [{'label': mark['label'], 'time_ns': mark['time_ns'], 'page': number,
                            'index': stored.record.index} for mark in stored.record.marks]
+                if number % PAGES_A_WORD == PAGES_A_WORD - 1:
+                    self._note_copied(PAGES_A_WORD * len(text))
         if self._is_done(state, info):
             self._closed_bytes += state.size
             return

@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 from ...errors import RecordingFormatError
 from ..part import part_path
+from ..preface import recording_of
 from ..stored_report import report_of
 from .description import check_description
 from .findings import Findings, Verification
@@ -45,6 +46,7 @@ class RecordingCheck:
         self._next_page: Optional[int] = 0      # number in the recording of the next file's page 0; None: not known
         self._whole = True                      # no file is missing or broken
         self._pages_end: List[int] = []         # of each file
+        self._name = ''                         # of the recording, by which its files know one another
         self._last: Optional[_FileFacts] = None
 
     def run(self, executor: Optional[Executor]) -> Verification:
@@ -123,6 +125,10 @@ class RecordingCheck:
         facts, last = part_facts(recorded), self._last
         if recorded.part is not None and recorded.part != number:
             recorded.found('parts', f'it says that it is part {recorded.part}; by its name it is part {number}')
+        names = {name for name in (self._name, recording_of(recorded.about)) if name}
+        self._name = self._name or recording_of(recorded.about)
+        if len(names) > 1:
+            recorded.found('parts', 'it belongs to another recording than the files before it')
         known = last is not None and bool(facts) and bool(last.facts)
         if last is not None and known and facts.get('first_name') != last.facts.get('first_name'):
             recorded.found('parts', f'it belongs to {facts.get("first_name")!r}, the file before it to '
