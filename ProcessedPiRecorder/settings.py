@@ -24,6 +24,7 @@ PIXEL_FORMATS = ('bgr', 'gray')
 DELIVERIES = ('every', 'latest')
 RECORDS = ('returned', 'raw')
 START_METHODS = ('fork', 'spawn')
+SUFFIXES = ('.tif', '.tiff', '.btf', '.tf8')
 
 MAX_SIDE = 16384          # pixels; no Raspberry Pi sensor comes near, and a page stays far below 4 GB
 MAX_FRAMERATE = 100_000.0
@@ -162,7 +163,7 @@ class Settings:
             raise SettingsError(f'log_file and tif_path are the same file: {self.log_file}; give two names')
         if self.write_vid:
             assert self.tif_path is not None
-            if self.tif_path.suffix.lower() not in ('.tif', '.tiff', '.btf', '.tf8'):
+            if self.tif_path.suffix.lower() not in SUFFIXES:
                 raise SettingsError(f'tif_path={str(self.tif_path)!r} does not end in .tif, .tiff, .btf or .tf8; '
                                     'the recording is a TIFF, and other programs go by its name')
 

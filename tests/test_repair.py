@@ -509,6 +509,9 @@ def test_the_command(tmp_path: Path) -> None:
     assert code == 1 and 'NOT ALL OF IT' in out and 'damaged' in out
     assert ppr('repair', path, '--output', tmp_path / 'c.tif', '--in-place')[0] == 2
     assert ppr('repair', path)[0] == 3                                   # a_repaired.tif is there
+    for output in ('.', '..', tmp_path, tmp_path / 'b.txt', 'a.png'):
+        code, out = ppr('repair', path, '--output', output)
+        assert code == 2 and 'name a file, such as a_repaired.tif' in out, out
     code, out = ppr('repair', path, '--in-place', '--json')
     assert code == 1 and json.loads(out)['pages_found'] == 29
     assert_sound(path, [index for number, index in enumerate(indices(PAGES)) if number != 4])

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..recordings.repair import RepairResult, repair
+from ..recordings.repair import RepairResult, repair, repaired_path
+from ..settings import SUFFIXES
 from .interrupts import OneInterrupt
 from .outcome import COMPLETE, DOUBTFUL, BadUsage
 from .verdict import count, loss_table, size
@@ -26,6 +27,9 @@ def run_repair(path: Path, *, output: Optional[Path], in_place: bool, as_json: b
     """Repair a recording and print what became of it; returns the exit code. Raises RecordingFileError."""
     if in_place and output is not None:
         raise BadUsage('--output names a new file, and --in-place changes the old one; pass only one of them')
+    if output is not None and output.suffix.lower() not in SUFFIXES:
+        what = 'is a folder' if output.is_dir() else f'does not end in {", ".join(SUFFIXES[:-1])} or {SUFFIXES[-1]}'
+        raise BadUsage(f'--output {str(output)!r} {what}; name a file, such as {repaired_path(path).name}')
     try:
         with OneInterrupt():
             result = _repair_with_progress(path, output, in_place, show=not as_json)
