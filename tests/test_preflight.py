@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import time
 from pathlib import Path
@@ -12,16 +13,19 @@ import numpy as np
 import pytest
 from camera_kit import run as stream
 from recording_tools import pages, recorder
+from rich.console import Console
 
 from ProcessedPiRecorder.cameras import CameraRequest, Granted
+from ProcessedPiRecorder.cli.preflight_table import print_answer
 from ProcessedPiRecorder.errors import CameraNotFoundError, RecorderError, RecordingFileError, SettingsError
 from ProcessedPiRecorder.preflight import codec, disk, loop, place
+from ProcessedPiRecorder.preflight.answer import as_dict
 from ProcessedPiRecorder.preflight.codec import CodecSpeed, measure_codec
 from ProcessedPiRecorder.preflight.disk import DiskSpeed, measure_disk
 from ProcessedPiRecorder.preflight.judgement import NO, NOTE, OK, TIGHT, Judgement, judge
-from ProcessedPiRecorder.preflight.loop import LoopCamera, SharedFrames
+from ProcessedPiRecorder.preflight.loop import Frames, LoopCamera, SharedFrames
 from ProcessedPiRecorder.preflight.place import Place, find_place, working_folder
-from ProcessedPiRecorder.preflight.run import Measurements, NamedTrial
+from ProcessedPiRecorder.preflight.run import Measurements, NamedTrial, _Measuring
 from ProcessedPiRecorder.preflight.search import Attempt, Search, highest_rate
 from ProcessedPiRecorder.preflight.trial import Sample, Trial, callback_times, ring_grows
 from ProcessedPiRecorder.recordings.volume import Volume
@@ -419,6 +423,20 @@ def test_a_callback_that_fails() -> None:
     assert judgement.verdict == NO
     assert '12 calls of the callback failed in 121 frames: ValueError: no mouse' in told(judgement)
     assert 'mend the callback' in told(judgement)
+
+
+def test_after_a_callback_that_hangs_nothing_more_is_tried(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each trial would wait for as long as its time-outs take, six times."""
+    hung = measured(trial_of(callback_errors=6, callback_restarts=5, error='it did not return'), arguments=CALLED,
+                    as_asked=None)
+    frames = Frames('/absent', 1, (1, 1, 3))
+    _Measuring(hung, tmp_path, lambda text: pytest.fail(text), lambda status: None)._search(frames)
+    judgement = judge(hung)
+    assert judgement.verdict == NO and judgement.headroom is None and hung.as_asked is None
+    print_answer(Console(width=200), hung, judgement)
+    out = capsys.readouterr().out
+    assert 'hung or died' in out and 'did not hold' not in out and 'none was tried' in out
+    assert json.dumps(as_dict(hung, judgement, 1))
 
 
 def test_a_source_that_waits_can_lose_nothing() -> None:

@@ -51,6 +51,8 @@ def _sentence(measured: Measurements, judgement: Judgement) -> str:
         return 'nothing was recorded to try it, for there it cannot be done'
     if measured.camera_run.granted.waits:
         return 'nothing of this source can be lost, for it waits for the recorder'
+    if measured.as_asked is None and measured.camera_run.report.callback_restarts:
+        return 'the callback hung or died when the camera was recorded, so that no other rates were tried'
     asked, best, headroom = f'{measured.asked_hz:.4g} Hz', judgement.rates.sustained, judgement.headroom
     if best is None or headroom is None:
         told = f'{asked} did not hold'

@@ -183,6 +183,8 @@ class _Measuring:
         self._no_more_trials = time.monotonic() + TRIALS_S
         camera_run = measured.camera_run
         assert camera_run is not None
+        if camera_run.report.callback_restarts:
+            return                         # each further trial would take its time-outs, and tell no more
         holds = not camera_run.granted.waits and not camera_run.shortfalls(measured.every) \
             and camera_run.camera_hz >= SAME_RATE * measured.asked_hz
         measured.as_asked = self._highest('as_asked', frames, TRIALS_AS_ASKED, FIRST_SHARE * self._slowest_hz(),
