@@ -307,6 +307,16 @@ def test_what_a_callback_leaves_to_end_by_itself_is_buried_at_once(tmp_path: Pat
     rec.stopVid()
 
 
+def test_what_a_callback_has_forked_does_not_pass_for_the_dead_writer(tmp_path: Path) -> None:
+    path = tmp_path / 'a.tif'
+    begun = time.monotonic()
+    _, report = kill(live(path, callback=leave_a_fork, cb_type='2Proc'), 'keeper', 'writer')
+    assert time.monotonic() - begun < 30           # the fork lives for 50 s
+    assert_whole(path, report)
+    for child in psutil.Process().children():      # nobody else is left to end it
+        child.kill()
+
+
 def hang(buffer: Any, cb_queue: Any) -> None:
     if buffer[-1].index >= 5:
         threading.Event().wait()

@@ -121,7 +121,7 @@ class Crew:
         try:
             child = start_child(role, entry, self._plan, self._plan.start_method, keep_fds=[*keep, life_write],
                                 close_fds=[*ours, life_read, *(fd for fd in self._open if fd not in keep)],
-                                arguments=arguments, generation=generation)
+                                arguments=arguments, generation=generation, lifeline=life_write)
             self._parent.send('born', (role, child.pid), [life_read])
         finally:
             os.close(life_read)

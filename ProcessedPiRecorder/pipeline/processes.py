@@ -107,19 +107,20 @@ def ending_of(child: Child) -> str:
 
 
 def start_child(role: str, entry: Callable[..., Any], plan: Any, method: str, *, keep_fds: Iterable[int] = (),
-                close_fds: Iterable[int] = (), arguments: Any = None, generation: int = 0) -> Child:
+                close_fds: Iterable[int] = (), arguments: Any = None, generation: int = 0, lifeline: int = -1) -> Child:
     """Start ``entry(channel, plan, arguments)`` in a process of its own.
 
     Args:
         plan: under fork inherited as it is; under spawn carried by cloudpickle.
         keep_fds: descriptors that ``arguments`` names; the caller closes its own copies afterwards.
         close_fds: descriptors that a forked child must not hold, or ends of links would never be seen.
+        lifeline: its end of the pipe that tells that it lives; one of ``keep_fds``.
     """
     ours, theirs = Channel.pair()
     if method == 'fork':
-        pid = _fork(role, entry, theirs, plan, arguments, [ours.fileno(), *close_fds])
+        pid = _fork(role, entry, theirs, plan, arguments, [ours.fileno(), *close_fds], lifeline)
     else:
-        pid = _spawn(role, entry, theirs, keep_fds)
+        pid = _spawn(role, entry, theirs, keep_fds, lifeline)
         try:
             _boot(ours, entry, plan, arguments)
         except Exception as error:
@@ -134,7 +135,7 @@ def start_child(role: str, entry: Callable[..., Any], plan: Any, method: str, *,
 
 
 def _fork(role: str, entry: Callable[..., Any], channel: Channel, plan: Any, arguments: Any,
-          close_fds: Iterable[int]) -> int:
+          close_fds: Iterable[int], lifeline: int) -> int:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()                # or the child would print it once more
@@ -156,14 +157,14 @@ def _fork(role: str, entry: Callable[..., Any], channel: Channel, plan: Any, arg
         _disown()
         for fd in close_fds:
             os.close(fd)
-        code = run_child(role, entry, channel, plan, arguments)
+        code = run_child(role, entry, channel, plan, arguments, lifeline)
     finally:
         os._exit(code)
 
 
-def _spawn(role: str, entry: Callable[..., Any], channel: Channel, keep_fds: Iterable[int]) -> int:
+def _spawn(role: str, entry: Callable[..., Any], channel: Channel, keep_fds: Iterable[int], lifeline: int) -> int:
     command = [sys.executable, *subprocess._args_from_interpreter_flags(),    # type: ignore[attr-defined]
-               '-c', f'from {__name__} import spawned; spawned({role!r}, {channel.fileno()})']
+               '-c', f'from {__name__} import spawned; spawned({role!r}, {channel.fileno()}, {lifeline})']
     environment = dict(os.environ)
     # The package may be found only because the script changed sys.path.
     environment['PYTHONPATH'] = os.pathsep.join(path for path in sys.path if path)
@@ -179,7 +180,7 @@ def _boot(channel: Channel, entry: Callable[..., Any], plan: Any, arguments: Any
     channel.send('plan', plan, dumps=cloudpickle.dumps)
 
 
-def spawned(role: str, fd: int) -> None:
+def spawned(role: str, fd: int, lifeline: int) -> None:
     """Where a spawned child begins: takes its orders from the channel at ``fd``."""
     channel = Channel.from_fd(fd)
     code = 70
@@ -195,14 +196,15 @@ def spawned(role: str, fd: int) -> None:
             message = channel.receive()
             if message is not None:
                 entry = getattr(importlib.import_module(module), name)
-                code = run_child(role, entry, channel, message[1], arguments)
+                code = run_child(role, entry, channel, message[1], arguments, lifeline)
     except BaseException as error:
         channel.send('crashed', RemoteError.of(error, 'ProcessDiedError'))
     finally:
         os._exit(code)
 
 
-def run_child(role: str, entry: Callable[..., Any], channel: Channel, plan: Any, arguments: Any) -> int:
+def run_child(role: str, entry: Callable[..., Any], channel: Channel, plan: Any, arguments: Any,
+              lifeline: int = -1) -> int:
     """A child's whole life after its birth; returns its exit code."""
     threading.current_thread().name = f'ppr-{role}'
     for number in GROUP_SIGNALS:
@@ -215,6 +217,8 @@ def run_child(role: str, entry: Callable[..., Any], channel: Channel, plan: Any,
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     if role in ('callback', 'writer'):
         os.register_at_fork(after_in_child=_listen_to_signals)
+    if role == 'writer' and lifeline >= 0:
+        _close_in_forks(lifeline)
     _log_to(channel)
     if role in ('callback', 'display'):
         step_back()
@@ -240,6 +244,17 @@ def _listen_to_signals() -> None:
     """In forks that a callback makes: ``terminate()`` must work on them."""
     for number in GROUP_SIGNALS:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+def _close_in_forks(lifeline: int) -> None:
+    """What a callback forks ('2Proc') must not pass for the writer itself. (Under '3Proc' it is ended by its group.)"""
+    held = [lifeline]
+
+    def close() -> None:
+        while held:                        # once: forks of the fork have other files at that number
+            os.close(held.pop())
+
+    os.register_at_fork(after_in_child=close)
 
 
 def _disown() -> None:
