@@ -27,7 +27,7 @@ from .outcome import Run, conclude
 from .pipeline.cb_queue import CallbackQueue
 from .pipeline.keeper import keeper_main
 from .pipeline.plan import Plan
-from .pipeline.processes import occupy_standard_descriptors, start_child
+from .pipeline.processes import Child, occupy_standard_descriptors, start_child
 from .pipeline.ring import Stat
 from .preconditions import check_carriage, check_files, start_method
 from .recordings.part import behind_link
@@ -269,19 +269,7 @@ class ProcessedPiRecorder:
             warn_script(text, getattr(errors, category))
         self.cb_queue.begin()
         occupy_standard_descriptors()
-        method = plan.start_method
-        try:
-            # Forked before any thread of ours exists for this recording. One at a time: a fork in between would
-            # inherit our end of the channel, and the keeper would never see it closed.
-            with forking:
-                keeper = start_child('keeper', keeper_main, plan, method)
-        except SettingsError:
-            self.cb_queue.end()
-            raise
-        except OSError as error:
-            self.cb_queue.end()
-            raise RecorderError(f'the recorder\'s processes could not be started: {error}; '
-                                'end other programs, or raise the limits (ulimit -u, ulimit -n)') from error
+        keeper = self._start_keeper(plan)
         run = Run(keeper.channel, keeper, plan)
         self._run = run
         run.thread = threading.Thread(target=listen, args=(run, self.cb_queue, self.settings.progress, self.status),
@@ -304,6 +292,20 @@ class ProcessedPiRecorder:
                 error_now, self._error = self._error, None
                 raise error_now
         self._warn(run)
+
+    def _start_keeper(self, plan: Plan) -> Child:
+        try:
+            # Forked before any thread of ours exists for this recording. One at a time: a fork in between would
+            # inherit our end of the channel, and the keeper would never see it closed.
+            with forking:
+                return start_child('keeper', keeper_main, plan, plan.start_method)
+        except SettingsError:
+            self.cb_queue.end()
+            raise
+        except OSError as error:
+            self.cb_queue.end()
+            raise RecorderError(f'the recorder\'s processes could not be started: {error}; '
+                                'end other programs, or raise the limits (ulimit -u, ulimit -n)') from error
 
     def _plan(self) -> Tuple[Plan, List[Tuple[str, str]]]:
         settings = dataclasses.replace(self.settings, progress=None)

@@ -532,7 +532,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         assert not is_recording(path)
         with pytest.raises(RecordingFormatError, match=path.name):
             RecordingFile(path)
-    for path, message in ((tmp_path / 'absent', 'No such file'), (tmp_path, 'folder')):
+    for path, message in ((tmp_path / 'absent', 'no such file'), (tmp_path, 'folder')):
         with pytest.raises(RecordingFileError, match=message):
             RecordingFile(path)
 

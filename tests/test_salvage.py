@@ -232,7 +232,8 @@ def test_older_parts_of_a_clock_that_was_ahead_are_not_mixed_in(
         assert 'it belongs to another recording than the files before it' in texts
 
 
-def test_progress_goes_on_while_the_pages_of_a_file_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_goes_on_while_the_pages_of_a_file_are_counted(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / 'a.tif'
     write(path)
     cut_off(path, PAGES)

@@ -156,6 +156,9 @@ class PageSink:
         self._compressors = [threading.Thread(target=self._compress, name=f'ppr-compress-{number}', daemon=True)
                              for number in range(threads)]
         self._appender = threading.Thread(target=self._append_all, name='ppr-append', daemon=True)
+        self._start()
+
+    def _start(self) -> None:
         try:
             for thread in (*self._compressors, self._appender, self._syncer.thread):
                 thread.start()
