@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -290,6 +291,23 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     files[1].unlink()
     code, out = ppr('repair', path)
     assert code == 1 and 'missing of this recording: a_001.tif; bring back what is missing' in out, out
+
+
+@pytest.mark.parametrize('command', ['info', 'verify', 'repair'])
+def test_a_file_that_may_not_be_read_is_no_bad_usage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                     command: str) -> None:
+    path, really = tmp_path / 'a.tif', os.open
+    write(path)
+
+    def refuse(name: Any, *arguments: Any, **options: Any) -> int:
+        if name == path:
+            raise PermissionError(errno.EACCES, 'Permission denied', str(name))
+        return really(name, *arguments, **options)
+
+    monkeypatch.setattr(os, 'access', lambda *arguments, **options: False)
+    monkeypatch.setattr(os, 'open', refuse)
+    code, out = ppr(command, path)
+    assert code == 3 and 'ask its owner for the right to read it' in out, out
 
 
 def test_info_of_a_file_of_several(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def preflight(
 
 @app.command()
 @errors_told(debugging)
-def info(path: Annotated[Path, typer.Argument(help='A recording.')],
+def info(path: Annotated[Path, typer.Argument(help='A recording.', readable=False)],
          as_json: Annotated[bool, typer.Option('--json', help='Print it as JSON.')] = False) -> None:
     """Show a recording's verdict, settings, gaps and metadata; of unfinished files, what is there.
 
@@ -100,7 +100,7 @@ def info(path: Annotated[Path, typer.Argument(help='A recording.')],
 @app.command(epilog='Exit codes: 0 everything agrees · 1 something does not, or the recording is unfinished · '
                     '3 it cannot be read · 130 interrupted.')
 @errors_told(debugging)
-def verify(path: Annotated[Path, typer.Argument(help='A recording; of a split one, any file.')],
+def verify(path: Annotated[Path, typer.Argument(help='A recording; of a split one, any file.', readable=False)],
            as_json: Annotated[bool, typer.Option('--json', help='Print everything as JSON.')] = False,
            threads: Annotated[Optional[int], typer.Option(
                '--threads', min=1, max=1024, help='Threads that decode pages; default: one for each core.')] = None,
@@ -117,7 +117,7 @@ def verify(path: Annotated[Path, typer.Argument(help='A recording; of a split on
                     'it is not recoverable · 2 bad usage · 3 it failed; nothing is worse than it was · 130 '
                     'interrupted.')
 @errors_told(debugging)
-def repair(path: Annotated[Path, typer.Argument(help='A recording; of a split one, any file.')],
+def repair(path: Annotated[Path, typer.Argument(help='A recording; of a split one, any file.', readable=False)],
            output: Annotated[Optional[Path], typer.Option(
                '--output', '-o', help='The new file; default: trial_repaired.tif beside trial.tif.')] = None,
            in_place: Annotated[bool, typer.Option('--in-place', help=(
