@@ -307,6 +307,40 @@ def test_what_a_callback_leaves_to_end_by_itself_is_buried_at_once(tmp_path: Pat
     rec.stopVid()
 
 
+class NeverEntered:
+    """A callback whose __enter__ hangs."""
+
+    def __enter__(self) -> Any:
+        time.sleep(50)
+
+    def __exit__(self, *exc: Any) -> None:
+        pass
+
+    def __call__(self, buffer: Any, cb_queue: Any) -> None:
+        pass
+
+
+def test_a_callback_that_hangs_while_it_is_entered_does_not_outlive_its_keeper(tmp_path: Path) -> None:
+    rec = live(tmp_path / 'a.tif', callback=NeverEntered())
+    caught: List[BaseException] = []
+
+    def start() -> None:
+        try:
+            rec.recordVid()
+        except errors.RecorderError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    wait_until(lambda: rec._run is not None and rec._run.file is not None)
+    time.sleep(0.5)                                # the ring has come to the callback, and it is entered
+    begun = time.monotonic()
+    os.kill(pid_of('keeper', rec), signal.SIGKILL)
+    thread.join(40)
+    assert time.monotonic() - begun < 30 and isinstance(caught[0], ProcessDiedError)
+    assert os.listdir(tmp_path) == []
+
+
 def test_what_a_callback_has_forked_does_not_pass_for_the_dead_writer(tmp_path: Path) -> None:
     path = tmp_path / 'a.tif'
     begun = time.monotonic()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import ctypes
 import logging
 import os
 import select
@@ -33,6 +34,8 @@ from .ring import Ring, Stat
 __all__ = ['CallbackArguments', 'CallbackRunner', 'callback_main']
 
 log = logging.getLogger(__name__)
+
+_PR_SET_PDEATHSIG = 1
 
 
 class CallbackArguments(NamedTuple):
@@ -203,6 +206,11 @@ class CallbackRunner:
                 self._lose_results(error)
 
 
+def _end_with_parent(wanted: bool) -> None:
+    """Should the keeper die: end, whatever we are at. Nobody would use a callback any more that is still entered."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL if wanted else 0, 0, 0, 0)
+
+
 def _end_as_orphan(keeper_fd: int, writer_fd: int, runner: CallbackRunner) -> None:
     """In a thread: end a callback that hangs when neither the keeper is left to end it, nor the writer to wait."""
     for fd in (keeper_fd, writer_fd):
@@ -223,10 +231,12 @@ def callback_main(channel: Channel, plan: Plan, arguments: CallbackArguments) ->
     ring = Ring(message[2][0], message[1])
     runner = CallbackRunner(plan, ring, arguments, channel.send)
     try:
+        _end_with_parent(True)             # a thread would do, but what __enter__ forks should come of one thread
         runner.enter()
     except BaseException as error:
         channel.send('error', RemoteError.of(error, 'CallbackError', "the callback's __enter__ failed: "))
         return 1
+    _end_with_parent(False)
     channel.send('ready', None)
     threading.Thread(target=_end_as_orphan, args=(channel.fileno(), arguments.offers_fd, runner),
                      name='ppr-callback-orphan', daemon=True).start()
