@@ -145,6 +145,21 @@ def test_a_hung_call_fails_and_the_others_wait_for_the_next_process(bench: Bench
     assert bench.ledger.callback_errors == 1
 
 
+@pytest.mark.parametrize('bench', [{'timeout_s': 10.0, 'first_timeout_s': 60.0}], indirect=True)
+@pytest.mark.parametrize('answers', [0, 1])
+def test_only_who_hangs_in_its_first_call_leaves_its_successor_less_time_for_it(bench: Bench, answers: int) -> None:
+    bench.take(3)
+    for record in bench.offered()[:answers]:
+        bench.answer(record)
+    bench.lane.give_up_hung()
+    bench.lane.bury(1, died=True)
+    bench.offers.close(), bench.answers.close()
+    bench.connect()
+    bench.lane.pump(0)
+    left_s = bench.lane.time_left_s(time.monotonic_ns())
+    assert left_s is not None and (50 < left_s <= 60 if answers else left_s <= 10)
+
+
 @pytest.mark.parametrize('bench', [{'revivable': True}], indirect=True)
 def test_a_hung_thread_is_passed_by_until_it_answers(bench: Bench) -> None:
     bench.take(2)

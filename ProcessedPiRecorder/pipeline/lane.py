@@ -138,6 +138,9 @@ class Lane:
             for held in self.offered:
                 self._resolve(held, 'by-passed')
         else:
+            if not self._answered:
+                # It had all the time that a model may take to load; its successors need not have that again.
+                self._first_timeout_ns = min(self._first_timeout_ns, self._timeout_ns)
             self._disconnect()
 
     def _disconnect(self) -> None:

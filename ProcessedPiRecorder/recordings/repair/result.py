@@ -29,7 +29,7 @@ class RepairResult:
         torn_bytes: bytes of the sources that belong to no whole page and to nothing else that is known.
         preface: settings, metadata and camera are known.
         report: the ledger as it is in the repaired file.
-        file_notes: what is odd about the recording's files: one is missing, or belongs to another recording.
+        file_notes: what is odd about the recording's files: missing, of another recording, not to be read.
         notes: what was and what was not recovered, for people; file_notes included.
     """
 

@@ -292,28 +292,32 @@ class Session:
         return [f'repaired {utc_text(time.time_ns())[:19]}Z: {"; ".join(self.result.notes)}']
 
     def _tell(self) -> None:
-        result, notes, last = self.result, self.result.notes, self._recording.parts[-1]
+        result, notes = self.result, self.result.notes
         notes.append(f'{result.pages_found:,} whole pages found, {result.pages_recovered_behind:,} of them where no '
                      'reader got to')
-        for number, text in ((result.pages_damaged, 'known to have been there that are not whole'),
-                             (result.pages_left_out, 'left out that do not belong to this recording')):
+        for number, text in ((result.pages_damaged, 'known to have been there and not whole'),
+                             (result.pages_left_out, 'left out, being of another recording or there twice')):
             if number:
                 notes.append(f'{number:,} page{"s" if number != 1 else ""} {text}')
         if result.torn_bytes:
             notes.append(f'{result.torn_bytes:,} bytes belong to no whole page')
+        if not self._known.about:
+            notes.append('settings, metadata and camera could not be recovered')
+        if self._known.report is not None:
+            notes.append('the report of the recording itself was found; what was destroyed was added to it')
+        result.file_notes = self._file_notes()
+        notes += result.file_notes
+
+    def _file_notes(self) -> List[str]:
+        """What the user has to look after."""
+        last, notes = self._recording.parts[-1], []
         unreadable = sum(state.unreadable for state in self._recording.parts)
         if unreadable:
             notes.append(f'{unreadable:,} bytes could not be read from the disk: it is failing')
-        if not self._known.about:
-            notes.append('settings, metadata and camera could not be recovered')
-        elif last.description is not None and not last.description.sealed and not last.has_preface:
-            notes.append("settings, metadata and camera are from a damaged description; check them")
-        if self._known.report is not None:
-            notes.append('the report of the recording itself was found; what was destroyed was added to it')
-        for state in self._recording.empty:
-            notes.append(f'{state.path.name} holds no whole page')
-        result.file_notes = list(self._recording.notes)
-        notes += result.file_notes
+        if self._known.about and last.description is not None and not last.description.sealed and not last.has_preface:
+            notes.append('settings, metadata and camera are from a damaged description; check them')
+        return [*notes, *(f'{state.path.name} holds no whole page' for state in self._recording.empty),
+                *self._recording.notes]
 
 
 def _torn_bytes(state: FileState) -> int:
