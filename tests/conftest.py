@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import sys
 import threading
 import time
@@ -17,6 +18,11 @@ from hypothesis import HealthCheck, settings
 # A slow moment of a shared machine is no finding about the code under test.
 settings.register_profile('shared machine', deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile('shared machine')
+
+# Whoever starts the tests in the background (nohup, a job of a script) has these ignored, and every child inherits that.
+for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 PATIENCE_S = 5.0
 PR_SET_CHILD_SUBREAPER = 36
