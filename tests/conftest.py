@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile('shared machine', deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile('shared machine')
 
-# Whoever starts the tests in the background (nohup, a job of a script) has these ignored, and every child inherits that.
+# Where tests are started in the background (nohup, a job of a script) these are ignored, and every child inherits that.
 for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, _handler)
