@@ -130,6 +130,19 @@ def test_a_clock_that_does_not_increase_is_a_defect_and_no_loss(mode: str) -> No
     assert detector.defects == 2
 
 
+def test_a_clock_that_is_set_back_by_a_part_of_a_frame_is_seen() -> None:
+    detector = LossDetector('frame_duration')
+    assert [detector.see(Stamp(time * MS, 10 * MS), 0) for time in (0, 10, 13, 23)] == [0, 0, 0, 0]
+    assert (detector.unseen, detector.defects) == (1, 0)
+
+
+def test_a_duration_that_is_halved_and_told_late_is_none() -> None:
+    detector = LossDetector('frame_duration')
+    for time, lasts in ((0, 20), (20, 20), (30, 20), (40, 10), (50, 10)):
+        assert detector.see(Stamp(time * MS, lasts * MS), 0) == 0
+    assert detector.unseen == 0
+
+
 def test_frames_without_timestamps_are_counted_as_blind_spots() -> None:
     detector = LossDetector('frame_duration')
     for stamp in (Stamp(0, 10 * MS), Stamp(), Stamp(30 * MS, 10 * MS), Stamp(40 * MS, 10 * MS)):

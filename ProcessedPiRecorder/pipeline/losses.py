@@ -15,6 +15,8 @@ __all__ = ['LossDetector']
 
 STALL_NS = 1_000_000_000
 STALL_PERIODS = 10
+#: In frames. Where the duration is halved, and told one frame late, gaps of half a frame are sound.
+SHORTEST_GAP = 0.4
 
 # What a camera of fixed rate is assumed to do, in frame periods. Found by trial over jitter up to 40 % and rates up to
 # 3 % off: a stiffer filter follows drift too late, a looser or less forgetful one can lock to a wrong rate for good.
@@ -33,7 +35,8 @@ class LossDetector:
     ``'frame_duration'``
         ``stamp.sensor_ns`` and ``stamp.duration_ns``: a frame that starts at t and lasts d is followed at t + d;
         what is missing beyond that is divided by the mean of the durations on both sides of the gap. One lost
-        frame is counted exactly even where the duration changes up to threefold across it.
+        frame is counted exactly even where the duration changes up to threefold across it. A gap that is far
+        shorter than a frame tells of a clock that was set back.
     ``'fixed_rate'``
         ``stamp.sensor_ns`` against a grid of ``period_ns``. The grid is followed, phase and period, so that gaps may
         be off by 40 % of a period (each timestamp by 20 %) from the first frame on and by 50 % once it has settled,
@@ -46,7 +49,7 @@ class LossDetector:
     Attributes:
         defects: frames whose sensor time did not increase. A clock defect, not a loss.
         unseen: frames before which losses could not be seen: they lacked what the mode needs, or the clock or
-            counter had been reset.
+            counter had been reset or set back.
         last_gap_ns: from the frame before to this one: sensor time if both have it, else host time; 0 at the first.
     """
 
@@ -140,6 +143,8 @@ class LossDetector:
         if before is None or after is None:
             self.unseen += 1
             return 0
+        if gap < SHORTEST_GAP * min(before, after):
+            self.unseen += 1               # no frame ends so early: the clock was set back, perhaps over a lost frame
         missing_ns = gap - before
         if missing_ns < 0.5 * min(before, after):
             return 0
