@@ -76,8 +76,8 @@ class Ledger:
         if self._granted.loss_detection == 'none':
             reasons.append('this camera gives no means to see losses')
         elif end.get('clock', {}).get('losses_unseen'):
-            reasons.append(f"{end['clock']['losses_unseen']} frames came without the times that show losses, or after the "
-                           "camera's clock had been set back")
+            reasons.append(f"{end['clock']['losses_unseen']} frames came without the times that show losses, or after "
+                           "the camera's clock had been set back")
         reasons.extend(end.get('unknowns', ()))
         camera = {'model': self._granted.model, 'width': self._granted.width, 'height': self._granted.height,
                   'framerate': self._granted.framerate, 'pixel_format': self._granted.pixel_format,
