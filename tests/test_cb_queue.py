@@ -330,6 +330,23 @@ def test_an_unused_port_starts_no_thread() -> None:
     os.close(down_w)
 
 
+def test_a_port_that_was_started_ends_without_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A callback that has used up all memory: the start of a thread would never return."""
+    up_r, up_w = os.pipe()
+    down_r, down_w = os.pipe()
+    port = CallbackPort(down_r, up_w)
+    port.start()
+
+    def start(self: threading.Thread) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(threading.Thread, 'start', start)
+    assert port.finish(5)
+    assert os.read(up_r, 100) == b'\xff' * 8
+    os.close(up_r)
+    os.close(down_w)
+
+
 def loopback(**options: Any) -> Tuple[CallbackQueue, CallbackPort]:
     """Both sides in this process, as with a callback that runs in a thread."""
     up_r, up_w = os.pipe()

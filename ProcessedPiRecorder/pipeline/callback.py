@@ -85,6 +85,7 @@ class CallbackRunner:
 
     def enter(self) -> None:
         """Enter a context-managed callback. Raises what it raises."""
+        self._port.start()
         if hasattr(self._callback, '__enter__') and hasattr(self._callback, '__exit__'):
             entered = self._stack.enter_context(self._callback)
             if callable(entered):

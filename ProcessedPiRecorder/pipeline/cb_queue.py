@@ -240,7 +240,7 @@ class CallbackQueue(_Side):
 class CallbackPort(_Side):
     """The callback's side of the queue: what the callback is given as ``cb_queue``.
 
-    Lives in the callback's process; its threads start there when they are first needed. ``get`` raises
+    Lives in the callback's process; its threads start there, at ``start`` or when they are first needed. ``get`` raises
     queue.Empty at once when the script's process has gone and everything is read.
 
     Args:
@@ -263,6 +263,10 @@ class CallbackPort(_Side):
         self._dropped = 0
         self._finished = False
         self._everything_sent = False
+
+    def start(self) -> None:
+        """Start the sending thread, which ``finish`` needs: once memory is used up, a start would wait for ever."""
+        self._start_feeding()
 
     def put(self, obj: Any, block: bool = True, timeout: Optional[float] = None) -> None:
         super().put(obj)
