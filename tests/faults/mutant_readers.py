@@ -139,6 +139,8 @@ def _check_verified(path: Path, mutant: Mutant) -> None:
     let_pass = {'results'} if spoilt else set()
     if mutant.is_ambiguous:
         let_pass.add('parts')
+    if mutant.has_forged_description:
+        let_pass.add('description')      # a finished part that is believed stays as it is
     findings = [finding for finding in verify(path, threads=1).findings if finding.kind not in let_pass]
     if findings:
         raise WrongAnswer(f'what was repaired is not verified: {findings[0]}')

@@ -106,6 +106,13 @@ class Mutant:
                 and (time_ns in with_ifd or before.get(time_ns) in with_ifd)]
 
     @property
+    def has_forged_description(self) -> bool:
+        """Whether a description was changed and sealed again, which no damage does: only `verify` sees through it."""
+        start, end = self.base.xml
+        xml = bytes(self.files.get(self.base.first, b'')[start:end])
+        return xml != self.base.files[self.base.first][start:end] and bool(xml) and seal_is_intact(xml)
+
+    @property
     def is_ambiguous(self) -> bool:
         """Whether nobody can tell which part of a recording a file is: it holds pages of two."""
         return 'split' in self.base.name and any(
