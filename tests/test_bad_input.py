@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from recording_tools import WIDTH, paced, recorder, run_script
 
 from ProcessedPiRecorder import ProcessedPiRecorder, Settings, errors
+from ProcessedPiRecorder.cameras.registry import resolve
 
 
 def do_nothing(buffer: Any, cb_queue: Any) -> None:
@@ -109,6 +110,10 @@ def test_settings_are_valid_or_refused_and_nothing_else(values: Dict[str, Any]) 
         assert len(str(error)) > 10
     else:
         assert settings.buffer_length >= 1 and 0 < settings.scale_factor <= 1 and 0 <= settings.tif_compression <= 9
+        if isinstance(settings.camera, np.ndarray):       # what names no camera is refused where cameras are known
+            with pytest.raises(errors.SettingsError):
+                resolve(settings.camera)
+            return
         assert Settings(**{name: getattr(settings, name) for name in settings.__dataclass_fields__}) == settings
 
 

@@ -40,6 +40,8 @@ __all__ = ['keeper_main']
 log = logging.getLogger(__name__)
 
 CANNOT_START = ('the processes of the recorder could not be started (raise ulimit -n and -u, or end other programs): ')
+#: For who is to end: a camera that is being opened must be closed, or its firmware may keep it locked.
+PATIENCE_S = {'reader': 3 * STOP_GRACE_S, 'display': STOP_GRACE_S}
 MOST_CALLBACK_ERRORS = 20     # kept for the script; every one is counted by the writer
 
 
@@ -481,7 +483,7 @@ class Keeper:
     def _bury_all(self) -> None:
         """Nobody is left behind."""
         for child in list(self._crew.members.values()):
-            if child.exitcode is None and not child.bury(STOP_GRACE_S if child.role in ('reader', 'display') else 0):
+            if child.exitcode is None and not child.bury(PATIENCE_S.get(child.role, 0)):
                 child.kill()
             child.channel.close()
         self._crew.members.clear()

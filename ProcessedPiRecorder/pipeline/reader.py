@@ -443,7 +443,7 @@ def reader_main(channel: Channel, plan: Plan, arguments: ReaderArguments) -> int
 def open_unless_called_off(camera: Camera, plan: Plan, channel: Channel) -> Granted:
     """Open the camera; close it at once where the keeper calls the start off, or is gone, meanwhile.
 
-    The warm-up may last half a minute, the keeper's patience with a process that is to end two seconds. And a Pi's
+    The warm-up may last half a minute, the keeper's patience with a process that is to end six seconds. And a Pi's
     firmware may keep a camera locked whose process was killed.
     """
     opened, closing = threading.Event(), threading.Lock()
