@@ -25,7 +25,7 @@ test: $(VENV)/.test $(VENV)/.demo
 test-full: $(VENV)/.test $(VENV)/.demo
 	$(BIN)/python -m pytest -m "slow or not slow" $(PYTEST_ARGS)
 
-# Every fault, 20 times: about an hour on two cores. FAULTS_ARGS='--runs 1' is a first look; '--help' tells the rest.
+# Every fault, 20 times: an hour or more on two cores. FAULTS_ARGS='--runs 1' is a first look; '--help' tells the rest.
 faults: $(VENV)/.test
 	$(BIN)/python -m tests.faults.campaign $(FAULTS_ARGS)
 
