@@ -311,7 +311,7 @@ def test_a_late_first_call_is_waited_for_but_costs_nothing(tmp_path: Path) -> No
         cb_queue.put(buffer[-1].index)
 
     with pytest.warns(errors.CallbackBypassedWarning):
-        rec = record(tmp_path / 'a.tif', warm_up, '3Proc', controls=paced(), rec_length=2, ring_frames=32,
+        rec = record(tmp_path / 'a.tif', warm_up, '3Proc', controls=paced(), rec_length=2, ring_frames=100,
                      cb_timeout=0.2)
     seen = list(rec.cb_queue)
     assert rec.report.complete == 'yes' and rec.report.callback_restarts == 0 and rec.report.callback_errors == 0

@@ -93,7 +93,7 @@ def test_every_setting_has_an_option_that_reaches_the_recorder(ppr: Any) -> None
                      '--ring-frames', '333', '--delivery', 'latest', '--cb-timeout', '5', '--cb-start-timeout', '30',
                      '--camera-timeout', '3', '--camera-start-timeout', '20', '--record', 'raw', '--split-frames', '15',
                      '--meta', 'a=b=c',
-                     '--control', 'disparity=4', '--start-method', 'spawn', '--json')
+                     '--control', 'disparity=4', '--control', 'buffers=1000', '--start-method', 'spawn', '--json')
     assert code == 0, err
     assert sorted(path.name for path in Path().glob('*.tif')) == ['trial.tif', 'trial_001.tif']
     _, out, _ = ppr('info', 'trial.tif', '--json')
@@ -103,7 +103,8 @@ def test_every_setting_has_an_option_that_reaches_the_recorder(ppr: Any) -> None
                 'display_proc': 'file_writer', 'timestamp': True, 'report_Hz': True, 'monitor_qs': True,
                 'Hz_buffer': 5, 'ring_frames': 333, 'cb_delivery': 'latest', 'cb_timeout': 5, 'cb_start_timeout': 30,
                 'camera_timeout': 3, 'camera_start_timeout': 20, 'record': 'raw', 'split_frames': 15,
-                'metadata': {'a': 'b=c'}, 'camera_controls': {'disparity': 4}, 'start_method': 'spawn'}
+                'metadata': {'a': 'b=c'}, 'camera_controls': {'disparity': 4, 'buffers': 1000},
+                'start_method': 'spawn'}
     assert {name: settings[name] for name in expected} == expected
 
 
