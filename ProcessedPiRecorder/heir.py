@@ -12,7 +12,7 @@ from typing import Any, List, Optional, Tuple
 
 from .outcome import Run
 from .pipeline.finisher import FinisherOrders, finisher_main
-from .pipeline.plan import FINISH_TIMEOUT_S, FLUSH_TIMEOUT_S, STOP_GRACE_S, slowest_call_s
+from .pipeline.plan import FINISH_TIMEOUT_S, FLUSH_TIMEOUT_S, LEAVE_S, STOP_GRACE_S, slowest_call_s
 from .pipeline.processes import start_child
 from .pipeline.ring import Ring, Stat
 from .recordings.salvage import finished_report
@@ -26,8 +26,6 @@ log = logging.getLogger(__name__)
 #: end would never see it closed.
 forking = threading.Lock()
 
-#: A reader may take so long to end (it closes a camera), and so may a callback in its last call.
-LEAVE_S = 3 * STOP_GRACE_S
 DEATH = 'the keeper process died'
 PROGRESS = (Stat.WRITTEN, Stat.PROCESSED, Stat.RESULTS, Stat.FINISHED_BYTES)
 

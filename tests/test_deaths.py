@@ -124,6 +124,22 @@ def test_an_heir_finds_the_parts_of_a_recording_that_was_made_through_a_link(tmp
     assert verify(link).ok and repair(link).healthy
 
 
+def starting(rec: Any) -> Tuple[threading.Thread, List[BaseException]]:
+    """Start it in a thread, up to where its file has been made; the thread, and what it raises."""
+    caught: List[BaseException] = []
+
+    def start() -> None:
+        try:
+            rec.recordVid()
+        except errors.RecorderError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    wait_until(lambda: rec._run is not None and rec._run.file is not None)
+    return thread, caught
+
+
 class NeverStarts(SyntheticCamera):
     """Has opened, and does not get to its first frame."""
 
@@ -137,17 +153,7 @@ def test_a_death_before_the_first_frame_leaves_the_older_recording_alone(tmp_pat
     recorder(path).recordVid()
     before = path.read_bytes()
     rec = live(path, overwrite=True, camera=NeverStarts())
-    caught: List[BaseException] = []
-
-    def start() -> None:
-        try:
-            rec.recordVid()
-        except errors.RecorderError as error:
-            caught.append(error)
-
-    thread = threading.Thread(target=start)
-    thread.start()
-    wait_until(lambda: rec._run is not None and rec._run.file is not None)
+    thread, caught = starting(rec)
     os.kill(pid_of(role, rec), signal.SIGKILL)
     thread.join(20)
     assert not thread.is_alive() and isinstance(caught[0], ProcessDiedError) and caught[0].role == role
@@ -322,17 +328,7 @@ class NeverEntered:
 
 def test_a_callback_that_hangs_while_it_is_entered_does_not_outlive_its_keeper(tmp_path: Path) -> None:
     rec = live(tmp_path / 'a.tif', callback=NeverEntered())
-    caught: List[BaseException] = []
-
-    def start() -> None:
-        try:
-            rec.recordVid()
-        except errors.RecorderError as error:
-            caught.append(error)
-
-    thread = threading.Thread(target=start)
-    thread.start()
-    wait_until(lambda: rec._run is not None and rec._run.file is not None)
+    thread, caught = starting(rec)
     time.sleep(0.5)                                # the ring has come to the callback, and it is entered
     begun = time.monotonic()
     os.kill(pid_of('keeper', rec), signal.SIGKILL)

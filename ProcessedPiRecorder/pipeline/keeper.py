@@ -25,6 +25,7 @@ from .plan import (
     CALLBACK_RESTARTS,
     FINISH_TIMEOUT_S,
     FLUSH_TIMEOUT_S,
+    LEAVE_S,
     RESTART_PAUSE_S,
     STOP_GRACE_S,
     Plan,
@@ -40,8 +41,7 @@ __all__ = ['keeper_main']
 log = logging.getLogger(__name__)
 
 CANNOT_START = ('the processes of the recorder could not be started (raise ulimit -n and -u, or end other programs): ')
-#: For who is to end: a camera that is being opened must be closed, or its firmware may keep it locked.
-PATIENCE_S = {'reader': 3 * STOP_GRACE_S, 'display': STOP_GRACE_S}
+PATIENCE_S = {'reader': LEAVE_S, 'display': STOP_GRACE_S}      # with who is to end
 MOST_CALLBACK_ERRORS = 20     # kept for the script; every one is counted by the writer
 
 

@@ -14,6 +14,8 @@ __all__ = ['LOSS_REASONS', 'Plan', 'check_timeout', 'slowest_call_s']
 
 #: How long a camera may take to hand over the frame it is at when the recording is to stop.
 STOP_GRACE_S = 2.0
+#: A reader may take so long to end: a camera must be closed, or its firmware may keep it locked. A callback likewise.
+LEAVE_S = 3 * STOP_GRACE_S
 #: How long the file may take to be finished without any sign of progress. A slow SD card with much unwritten data
 #: is slow, not dead.
 FINISH_TIMEOUT_S = 300.0
