@@ -85,11 +85,11 @@ class CallbackRunner:
 
     def enter(self) -> None:
         """Enter a context-managed callback. Raises what it raises."""
-        self._port.start()
         if hasattr(self._callback, '__enter__') and hasattr(self._callback, '__exit__'):
             entered = self._stack.enter_context(self._callback)
             if callable(entered):
                 self._callback = entered
+        self._port.start()                 # not before: what __enter__ forks should come of one thread
 
     def run(self) -> None:
         """Answer offers until there are no more, then leave the callback and hand over all results."""
