@@ -1,0 +1,221 @@
+"""One long recording: what a frame costs late in it against early in it, in time, processor and memory.
+
+Small frames as fast as they go, so that a million of them take minutes. The machine may be faster or slower by then, so
+short recordings right before and right after it tell what a frame costs in a fresh recording at those times.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+
+from ProcessedPiRecorder import ProcessedPiRecorder
+from ProcessedPiRecorder.recordings.reader import RecordingFile
+
+from .live_trials import REPO, pass_through
+from .machine import facts, tree_cpu_s, tree_memory
+
+__all__ = ['run', 'tables', 'targets', 'windows']
+
+EARLY_FRAME = 1000
+SHORT_RUNS = 3             # before, and as many after
+DISTINCT_FRAMES = 64
+CHECKED_PAGES = 1000
+RING_FRAMES = 256
+CPU_EVERY_S = 0.25
+MEMORY_EVERY = 8           # samples; what it reads costs milliseconds
+
+
+def run(folder: Path = Path('.'), count: int = 1_000_000, width: int = 64, height: int = 48,
+        pixel_format: str = 'gray') -> Dict[str, Any]:
+    """Measure; JSON types. A million frames take some minutes, and some 3 GB in ``folder`` for as long.
+
+    Raises RuntimeError when a recording failed or is not what was recorded.
+    """
+    short = max(2 * EARLY_FRAME, count // 50)
+    options = {'width': width, 'height': height, 'pixel_format': pixel_format}
+    with tempfile.TemporaryDirectory(dir=folder, prefix='bench-length-') as scratch:
+        def trial(frames: int) -> Dict[str, Any]:
+            return _in_fresh_process(folder=scratch, count=frames, **options)
+        before = [trial(short) for _ in range(SHORT_RUNS)]
+        long = trial(count)
+        after = [trial(short) for _ in range(SHORT_RUNS)]
+    return {'machine': facts(folder), 'settings': {'count': count, 'short': short, **options},
+            'long': long, 'before': before, 'after': after}
+
+
+def _in_fresh_process(**options: Any) -> Dict[str, Any]:
+    done = subprocess.run([sys.executable, '-m', 'benchmarks.length', json.dumps(options)], cwd=REPO,
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f'the recording {options} failed with exit code {done.returncode}:\n{done.stderr}')
+    found: Dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+# ---------------------------------------------------------------- in a process of its own
+
+class Sampler:
+    """A thread that sleeps, and now and then notes frames written, wall time, CPU and memory of the whole tree.
+
+    samples: (frames, monotonic s, CPU s, PSS bytes or None, of these shared memory or None). Its own CPU is left out.
+    """
+
+    def __init__(self, recorder: ProcessedPiRecorder, count: int) -> None:
+        self.samples: List[Tuple[int, float, float, Optional[int], Optional[int]]] = []
+        self._recorder, self._count = recorder, count
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name='bench-sampler')
+
+    def __enter__(self) -> Sampler:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        number = 0
+        while not self._over.wait(CPU_EVERY_S):
+            memory = tree_memory(os.getpid()) if number % MEMORY_EVERY == 0 else None
+            cpu_s = tree_cpu_s(os.getpid()) - time.thread_time()
+            written = self._recorder.status().written
+            if 0 < written < self._count:      # what comes then is the file's end, and no frame's
+                self.samples.append((written, time.monotonic(), cpu_s, memory and memory.pss, memory and memory.shmem))
+                number += 1
+
+
+def record(folder: str, count: int, width: int, height: int, pixel_format: str) -> Dict[str, Any]:
+    """One recording of ``count`` frames through '3Proc', looked at from outside, then read back."""
+    from .frames import PreloadedCamera, camera_like
+    path = Path(folder) / 'length.tif'
+    path.unlink(missing_ok=True)
+    frames = camera_like(width, height, pixel_format, DISTINCT_FRAMES)
+    camera = PreloadedCamera(frames, count)
+    recorder = ProcessedPiRecorder(path, width, height, 1, 1000, display=False, camera=camera, callback=pass_through,
+                                   cb_type='3Proc', ring_frames=RING_FRAMES, blocking=False, pixel_format=pixel_format)
+    os.sync()
+    recorder.recordVid()
+    with Sampler(recorder, count) as sampler:
+        report = recorder.wait()
+    ended = time.monotonic()
+    assert report is not None
+    if report.complete != 'yes' or report.written != count:
+        raise RuntimeError(f'the recording is not whole: complete={report.complete!r} {report.reasons}, '
+                           f'{report.written} of {count} frames')
+    last_ns = int(camera.ready_ns[-1])
+    found = {'count': count, 'samples': sampler.samples, 'seconds': ended - camera.first_ns / 1e9,
+             'finish_s': ended - last_ns / 1e9, 'file_bytes': report.file_bytes, 'effort': report.effort,
+             'frame_ms': _frame_ms(camera.ready_ns), 'reading': _read_back(path, frames, count)}
+    path.unlink()
+    return found
+
+
+def _frame_ms(ready_ns: np.ndarray) -> Dict[str, Any]:
+    """Wall time a frame by the camera's own stamps, ms, in up to 100 windows: (last frame, ms a frame)."""
+    ends = np.unique(np.linspace(0, len(ready_ns) - 1, min(101, len(ready_ns))).astype(int))
+    spans = np.diff(ready_ns[ends]) / 1e6 / np.diff(ends)
+    return {'frame': ends[1:].tolist(), 'ms': [round(float(span), 6) for span in spans]}
+
+
+def _read_back(path: Path, frames: Sequence[np.ndarray], count: int) -> Dict[str, Any]:
+    """Open the file, read its last page, and hold pages from all over it against what was recorded."""
+    begun = time.perf_counter()
+    with RecordingFile(path) as recording:
+        opened = time.perf_counter()
+        recording.read_page(count - 1)
+        read = time.perf_counter()
+        recording.read_page(count // 2)
+        again = time.perf_counter()
+        chosen = np.random.default_rng(1).choice(count, min(count, CHECKED_PAGES), replace=False)
+        wrong = [int(page) for page in sorted(chosen.tolist()) + [0, count - 1]
+                 if not np.array_equal(recording.read_page(page), frames[page % len(frames)])]
+    if wrong:
+        raise RuntimeError(f'{len(wrong)} pages are not what was recorded, the first of them page {wrong[0]}')
+    return {'open_s': opened - begun, 'last_page_s': read - opened, 'another_page_s': again - read,
+            'checked': len(chosen) + 2}
+
+
+# ---------------------------------------------------------------- what it says
+
+def windows(found: Mapping[str, Any]) -> Dict[str, Dict[str, float]]:
+    """'early' and 'late' in the long recording: CPU ms and wall ms a frame, and MB beyond the ring (PSS).
+
+    Each is as wide as a short recording; 'early' begins at half of EARLY_FRAME, so that it lies around that frame and
+    leaves out the start, 'late' ends with the last frame.
+    """
+    long, width = found['long'], found['settings']['short']
+    count = long['count']
+    return {'early': _window(long['samples'], EARLY_FRAME // 2, EARLY_FRAME // 2 + width),
+            'late': _window(long['samples'], count - width, count)}
+
+
+def fresh(found: Mapping[str, Any], when: str) -> Dict[str, float]:
+    """The same of the short recordings 'before' or 'after': medians."""
+    each = [_window(trial['samples'], EARLY_FRAME // 2, trial['count']) for trial in found[when]]
+    return {key: statistics.median(window[key] for window in each) for key in each[0]}
+
+
+def _window(samples: Sequence[Sequence[Any]], first: int, last: int) -> Dict[str, float]:
+    """Between the samples nearest to two frames."""
+    begin = min(samples, key=lambda sample: abs(sample[0] - first))
+    end = min(samples, key=lambda sample: abs(sample[0] - last))
+    frames = end[0] - begin[0]
+    if frames <= 0:
+        nan = float('nan')
+        return {'cpu_ms': nan, 'wall_ms': nan, 'beyond_ring_mb': nan}
+    with_memory = [sample for sample in samples if sample[3] is not None]
+    inside = [sample for sample in with_memory if begin[0] <= sample[0] <= end[0]]
+    nearest = min(with_memory, key=lambda sample: abs(sample[0] - (first + last) / 2))
+    memory = statistics.median(sample[3] - sample[4] for sample in inside or [nearest])
+    return {'cpu_ms': 1000 * (end[2] - begin[2]) / frames, 'wall_ms': 1000 * (end[1] - begin[1]) / frames,
+            'beyond_ring_mb': memory / 1e6}
+
+
+def targets(found: Mapping[str, Any]) -> List[Dict[str, Any]]:
+    """The issue's targets that ``length`` can tell of: measure, target, measured (texts) and reached (bool)."""
+    early, late = windows(found)['early'], windows(found)['late']
+    cpu, wall, memory = (late[key] / early[key] for key in ('cpu_ms', 'wall_ms', 'beyond_ring_mb'))
+    count = found['settings']['count']
+    return [{'measure': f'cost per frame at frame {count:,} against frame {EARLY_FRAME:,}', 'target': '≤ 1.1×',
+             'measured': f'{cpu:.2f}× CPU, {wall:.2f}× time', 'reached': bool(cpu <= 1.1 and wall <= 1.1)},
+            {'measure': f'memory at frame {count:,} against frame {EARLY_FRAME:,}', 'target': 'flat (≤ 1.1×)',
+             'measured': f'{memory:.2f}× ({early["beyond_ring_mb"]:.0f} → {late["beyond_ring_mb"]:.0f} MB beyond the '
+                         'ring)', 'reached': bool(memory <= 1.1)}]
+
+
+def tables(found: Mapping[str, Any]) -> str:
+    """Everything as Markdown."""
+    settings, long = found['settings'], found['long']
+    name = f'{settings["width"]}×{settings["height"]} {settings["pixel_format"]}'
+    rows = [('the long one, around its beginning', windows(found)['early']),
+            ('the long one, its end', windows(found)['late']),
+            ('fresh recordings right before it', fresh(found, 'before')),
+            ('fresh recordings right after it', fresh(found, 'after'))]
+    lines = [f'### {settings["count"]:,} frames in one recording', '',
+             f"{name}, '3Proc' pass-through, as fast as it goes. Windows of {settings['short']:,} frames: from frame "
+             f'{EARLY_FRAME // 2} on, and the last ones; of the fresh recordings medians of {SHORT_RUNS}.', '',
+             '| window | CPU ms/frame | ms/frame | PSS beyond the ring, MB |', '|---|---|---|---|']
+    lines += [f'| {what} | {row["cpu_ms"]:.3f} | {row["wall_ms"]:.3f} | {row["beyond_ring_mb"]:.0f} |'
+              for what, row in rows]
+    reading = long['reading']
+    return '\n'.join([*lines, '', f'In all {long["seconds"]:.0f} s, {long["count"] / long["seconds"]:.0f} frames/s, '
+                      f'{long["file_bytes"] / 1e9:.2f} GB; {long["finish_s"]:.2f} s from the last frame to the report. '
+                      f'Opening the file takes {1000 * reading["open_s"]:.0f} ms, its last page then '
+                      f'{1000 * reading["last_page_s"]:.0f} ms, any other {1000 * reading["another_page_s"]:.1f} ms. '
+                      f'{reading["checked"]:,} pages were read back and are what was recorded.', ''])
+
+
+if __name__ == '__main__':
+    print(json.dumps(record(**json.loads(sys.argv[1]))))

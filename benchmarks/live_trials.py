@@ -1,0 +1,174 @@
+"""Single measurements of ``live``, each made in a fresh process: ``python -m benchmarks.live_trials NAME '{JSON}'``.
+
+What a trial found is the last line that it prints, as JSON. A fresh process, so that nothing leaks from one trial into
+the next, and so that it has one thread when it forks.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import mmap
+import os
+import resource
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, Dict, List
+
+import numpy as np
+
+from ProcessedPiRecorder import ProcessedPiRecorder
+from ProcessedPiRecorder.recordings.reader import RecordingFile
+
+from .machine import tree_memory
+
+__all__ = ['PACED', 'in_fresh_process', 'memory', 'paced', 'starts']
+
+REPO = Path(__file__).resolve().parent.parent
+
+#: What takes part at a camera's pace, and what it is.
+PACED = {
+    'recorder': "this recorder, '3Proc', pass-through, compressed to disk",
+    'recorder, uncompressed': "this recorder, '3Proc', pass-through, tif_compression=0, to disk",
+    'pickled queue': 'camera process → multiprocessing.Queue → consumer asleep in get(); nothing compressed or written',
+    'original': 'the same queue to a consumer that spins, and on to a writer that spins: uncompressed by tifffile',
+}
+
+
+def in_fresh_process(name: str, **options: Any) -> Dict[str, Any]:
+    """Run the trial of that name there; what it found. Raises RuntimeError with what it said when it fails."""
+    done = subprocess.run([sys.executable, '-m', 'benchmarks.live_trials', name, json.dumps(options)], cwd=REPO,
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f'the trial {name}({options}) failed with exit code {done.returncode}:\n{done.stderr}')
+    found: Dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+class TimedPassThrough:
+    """A callback that notes when it was called with each frame, in memory shared with its maker, and returns the frame.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.called_ns = np.frombuffer(mmap.mmap(-1, 8 * count), np.int64)
+
+    def __call__(self, buffer: Any, cb_queue: Any) -> np.ndarray:
+        now_ns = time.monotonic_ns()
+        frame = buffer[-1]
+        self.called_ns[frame.index] = now_ns
+        return frame
+
+
+def pass_through(buffer: Any, cb_queue: Any) -> np.ndarray:
+    """The cheapest callback that returns a frame."""
+    return buffer[-1]
+
+
+def _cpu_s() -> float:
+    """Processor time of this process and all that it has buried, s."""
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+# ---------------------------------------------------------------- at a camera's pace
+
+def paced(contender: str, frames: str, folder: str, count: int, framerate: float) -> Dict[str, Any]:
+    """One of PACED with the frames of an .npy file: each frame's latency from ready to callback, µs (None: the callback
+    did not get it), and the CPU of everything, start and end included.
+    """
+    images = list(np.load(frames))
+    path = Path(folder) / 'paced.tif'
+    path.unlink(missing_ok=True)
+    gc.collect()
+    os.sync()
+    cpu_s = _cpu_s()
+    if contender.startswith('recorder'):
+        found = _paced_recorder(images, path, count, framerate, 0 if 'uncompressed' in contender else 6)
+    else:
+        found = _paced_queue(images, path, count, framerate, contender == 'original')
+    found['cpu_ms_a_frame'] = 1000 * (_cpu_s() - cpu_s) / count
+    path.unlink(missing_ok=True)
+    return found
+
+
+def _paced_recorder(images: List[np.ndarray], path: Path, count: int, framerate: float, level: int) -> Dict[str, Any]:
+    from .frames import PreloadedCamera
+    camera, callback = PreloadedCamera(images, count, framerate), TimedPassThrough(count)
+    height, width = images[0].shape[:2]
+    recorder = ProcessedPiRecorder(path, width, height, 1, framerate, display=False, camera=camera, callback=callback,
+                                   cb_type='3Proc', tif_compression=level,
+                                   pixel_format='gray' if images[0].ndim == 2 else 'bgr')
+    report = recorder.recordVid()
+    assert report is not None
+    return {**_latencies(camera.ready_ns, callback.called_ns), 'lost': report.lost, 'bypassed': report.bypassed,
+            'complete': report.complete, 'effort': report.effort, 'told_ms': report.latency_ms,
+            'file_bytes': report.file_bytes}
+
+
+def _paced_queue(images: List[np.ndarray], path: Path, count: int, framerate: float, spin: bool) -> Dict[str, Any]:
+    from .pickled import run_paced
+    times = run_paced(images, count, framerate, path if spin else None, spin)
+    return {**_latencies(times.ready_ns, times.called_ns), 'lost': int((times.called_ns == 0).sum()),
+            'file_bytes': path.stat().st_size if spin else 0}
+
+
+def _latencies(ready_ns: np.ndarray, called_ns: np.ndarray) -> Dict[str, Any]:
+    return {'latency_us': [round((called - ready) / 1000, 1) if called else None
+                           for ready, called in zip(ready_ns.tolist(), called_ns.tolist())]}
+
+
+# ---------------------------------------------------------------- memory
+
+def memory(folder: str, width: int, height: int, framerate: float, seconds: float, opencv: bool) -> Dict[str, Any]:
+    """PSS of all processes in mid-recording, this script's included; bytes. The ring's part of it: ``shmem``.
+
+    opencv: whether the script itself has loaded OpenCV, as scripts with a callback mostly have.
+    """
+    if opencv:
+        import cv2  # noqa: F401  (its memory is what is measured)
+    path = Path(folder) / 'memory.tif'
+    path.unlink(missing_ok=True)
+    recorder = ProcessedPiRecorder(path, width, height, 1, framerate, seconds, display=False, camera='synthetic',
+                                   callback=pass_through, cb_type='3Proc', blocking=False)
+    recorder.recordVid()
+    halfway = threading.Event()
+    halfway.wait(seconds / 2)
+    taken, status = tree_memory(os.getpid()), recorder.status()
+    report = recorder.wait()
+    assert report is not None
+    path.unlink()
+    return {'pss': taken.pss, 'shmem': taken.shmem, 'beyond_ring': taken.pss - taken.shmem, 'written': status.written,
+            'ring_frames': status.ring_frames, 'complete': report.complete}
+
+
+# ---------------------------------------------------------------- start
+
+def starts(folder: str, width: int, height: int, framerate: float, count: int) -> Dict[str, Any]:
+    """Seconds from the call of recordVid() to the arrival of the first frame; the first start of the process and then
+    ``count`` more. The synthetic camera's first frame takes one period, like a real one's."""
+    path = Path(folder) / 'start.tif'
+    found = []
+    for _ in range(1 + count):
+        path.unlink(missing_ok=True)
+        recorder = ProcessedPiRecorder(path, width, height, 1, framerate, 12 / framerate, display=False,
+                                       camera='synthetic', callback=pass_through, cb_type='3Proc')
+        begun_ns = time.monotonic_ns()
+        recorder.recordVid()
+        with RecordingFile(path) as recording:
+            found.append((recording.page_record(0).host_ns - begun_ns) / 1e9)
+    path.unlink()
+    return {'cold_s': found[0], 'warm_s': found[1:]}
+
+
+def main() -> int:
+    """Run the trial that is named, and print what it found."""
+    trials = {'paced': paced, 'memory': memory, 'starts': starts}
+    print(json.dumps(trials[sys.argv[1]](**json.loads(sys.argv[2]))))
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
