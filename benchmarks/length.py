@@ -27,31 +27,30 @@ from .machine import facts, tree_cpu_s, tree_memory
 
 __all__ = ['run', 'tables', 'targets', 'windows']
 
-EARLY_FRAME = 1000
-SHORT_RUNS = 3             # before, and as many after
 DISTINCT_FRAMES = 64
 CHECKED_PAGES = 1000
 RING_FRAMES = 256
-CPU_EVERY_S = 0.25
 MEMORY_EVERY = 8           # samples; what it reads costs milliseconds
 
 
-def run(folder: Path = Path('.'), count: int = 1_000_000, width: int = 64, height: int = 48,
-        pixel_format: str = 'gray') -> Dict[str, Any]:
+def run(folder: Path = Path('.'), count: int = 1_000_000, width: int = 64, height: int = 48, pixel_format: str = 'gray',
+        early_frame: int = 1000, short_runs: int = 3, sample_s: float = 0.25) -> Dict[str, Any]:
     """Measure; JSON types. A million frames take some minutes, and some 3 GB in ``folder`` for as long.
 
-    Raises RuntimeError when a recording failed or is not what was recorded.
+    early_frame: which the end is compared with. short_runs: fresh recordings before the long one, and as many after it.
+    sample_s: how often the processes are looked at. Raises RuntimeError when a recording failed, or is not what was
+    recorded.
     """
-    short = max(2 * EARLY_FRAME, count // 50)
+    short = max(2 * early_frame, count // 50)
     options = {'width': width, 'height': height, 'pixel_format': pixel_format}
     with tempfile.TemporaryDirectory(dir=folder, prefix='bench-length-') as scratch:
         def trial(frames: int) -> Dict[str, Any]:
-            return _in_fresh_process(folder=scratch, count=frames, **options)
-        before = [trial(short) for _ in range(SHORT_RUNS)]
+            return _in_fresh_process(folder=scratch, count=frames, sample_s=sample_s, **options)
+        before = [trial(short) for _ in range(short_runs)]
         long = trial(count)
-        after = [trial(short) for _ in range(SHORT_RUNS)]
-    return {'machine': facts(folder), 'settings': {'count': count, 'short': short, **options},
-            'long': long, 'before': before, 'after': after}
+        after = [trial(short) for _ in range(short_runs)]
+    settings = {'count': count, 'short': short, 'early_frame': early_frame, 'short_runs': short_runs, **options}
+    return {'machine': facts(folder), 'settings': settings, 'long': long, 'before': before, 'after': after}
 
 
 def _in_fresh_process(**options: Any) -> Dict[str, Any]:
@@ -71,9 +70,9 @@ class Sampler:
     samples: (frames, monotonic s, CPU s, PSS bytes or None, of these shared memory or None). Its own CPU is left out.
     """
 
-    def __init__(self, recorder: ProcessedPiRecorder, count: int) -> None:
+    def __init__(self, recorder: ProcessedPiRecorder, count: int, every_s: float) -> None:
         self.samples: List[Tuple[int, float, float, Optional[int], Optional[int]]] = []
-        self._recorder, self._count = recorder, count
+        self._recorder, self._count, self._every_s = recorder, count, every_s
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name='bench-sampler')
 
@@ -87,7 +86,7 @@ class Sampler:
 
     def _run(self) -> None:
         number = 0
-        while not self._over.wait(CPU_EVERY_S):
+        while not self._over.wait(self._every_s):
             memory = tree_memory(os.getpid()) if number % MEMORY_EVERY == 0 else None
             cpu_s = tree_cpu_s(os.getpid()) - time.thread_time()
             written = self._recorder.status().written
@@ -96,7 +95,7 @@ class Sampler:
                 number += 1
 
 
-def record(folder: str, count: int, width: int, height: int, pixel_format: str) -> Dict[str, Any]:
+def record(folder: str, count: int, width: int, height: int, pixel_format: str, sample_s: float) -> Dict[str, Any]:
     """One recording of ``count`` frames through '3Proc', looked at from outside, then read back."""
     from .frames import PreloadedCamera, camera_like
     path = Path(folder) / 'length.tif'
@@ -107,7 +106,7 @@ def record(folder: str, count: int, width: int, height: int, pixel_format: str) 
                                    cb_type='3Proc', ring_frames=RING_FRAMES, blocking=False, pixel_format=pixel_format)
     os.sync()
     recorder.recordVid()
-    with Sampler(recorder, count) as sampler:
+    with Sampler(recorder, count, sample_s) as sampler:
         report = recorder.wait()
     ended = time.monotonic()
     assert report is not None
@@ -152,45 +151,46 @@ def _read_back(path: Path, frames: Sequence[np.ndarray], count: int) -> Dict[str
 def windows(found: Mapping[str, Any]) -> Dict[str, Dict[str, float]]:
     """'early' and 'late' in the long recording: CPU ms and wall ms a frame, and MB beyond the ring (PSS).
 
-    Each is as wide as a short recording; 'early' begins at half of EARLY_FRAME, so that it lies around that frame and
+    Each is as wide as a short recording; 'early' begins at half of early_frame, so that it lies around that frame and
     leaves out the start, 'late' ends with the last frame.
     """
-    long, width = found['long'], found['settings']['short']
+    long, width, begin = found['long'], found['settings']['short'], found['settings']['early_frame'] // 2
     count = long['count']
-    return {'early': _window(long['samples'], EARLY_FRAME // 2, EARLY_FRAME // 2 + width),
+    return {'early': _window(long['samples'], begin, begin + width),
             'late': _window(long['samples'], count - width, count)}
 
 
 def fresh(found: Mapping[str, Any], when: str) -> Dict[str, float]:
     """The same of the short recordings 'before' or 'after': medians."""
-    each = [_window(trial['samples'], EARLY_FRAME // 2, trial['count']) for trial in found[when]]
+    begin = found['settings']['early_frame'] // 2
+    each = [_window(trial['samples'], begin, trial['count']) for trial in found[when]]
     return {key: statistics.median(window[key] for window in each) for key in each[0]}
 
 
 def _window(samples: Sequence[Sequence[Any]], first: int, last: int) -> Dict[str, float]:
-    """Between the samples nearest to two frames."""
+    """Between the samples nearest to two frames; NaN where there are too few."""
+    nan = float('nan')
+    if not samples:
+        return {'cpu_ms': nan, 'wall_ms': nan, 'beyond_ring_mb': nan}
     begin = min(samples, key=lambda sample: abs(sample[0] - first))
     end = min(samples, key=lambda sample: abs(sample[0] - last))
     frames = end[0] - begin[0]
-    if frames <= 0:
-        nan = float('nan')
-        return {'cpu_ms': nan, 'wall_ms': nan, 'beyond_ring_mb': nan}
     with_memory = [sample for sample in samples if sample[3] is not None]
     inside = [sample for sample in with_memory if begin[0] <= sample[0] <= end[0]]
     nearest = min(with_memory, key=lambda sample: abs(sample[0] - (first + last) / 2))
     memory = statistics.median(sample[3] - sample[4] for sample in inside or [nearest])
-    return {'cpu_ms': 1000 * (end[2] - begin[2]) / frames, 'wall_ms': 1000 * (end[1] - begin[1]) / frames,
-            'beyond_ring_mb': memory / 1e6}
+    return {'cpu_ms': 1000 * (end[2] - begin[2]) / frames if frames else nan,
+            'wall_ms': 1000 * (end[1] - begin[1]) / frames if frames else nan, 'beyond_ring_mb': memory / 1e6}
 
 
 def targets(found: Mapping[str, Any]) -> List[Dict[str, Any]]:
     """The issue's targets that ``length`` can tell of: measure, target, measured (texts) and reached (bool)."""
     early, late = windows(found)['early'], windows(found)['late']
     cpu, wall, memory = (late[key] / early[key] for key in ('cpu_ms', 'wall_ms', 'beyond_ring_mb'))
-    count = found['settings']['count']
-    return [{'measure': f'cost per frame at frame {count:,} against frame {EARLY_FRAME:,}', 'target': '≤ 1.1×',
+    count, first = found['settings']['count'], found['settings']['early_frame']
+    return [{'measure': f'cost per frame at frame {count:,} against frame {first:,}', 'target': '≤ 1.1×',
              'measured': f'{cpu:.2f}× CPU, {wall:.2f}× time', 'reached': bool(cpu <= 1.1 and wall <= 1.1)},
-            {'measure': f'memory at frame {count:,} against frame {EARLY_FRAME:,}', 'target': 'flat (≤ 1.1×)',
+            {'measure': f'memory at frame {count:,} against frame {first:,}', 'target': 'flat (≤ 1.1×)',
              'measured': f'{memory:.2f}× ({early["beyond_ring_mb"]:.0f} → {late["beyond_ring_mb"]:.0f} MB beyond the '
                          'ring)', 'reached': bool(memory <= 1.1)}]
 
@@ -205,7 +205,8 @@ def tables(found: Mapping[str, Any]) -> str:
             ('fresh recordings right after it', fresh(found, 'after'))]
     lines = [f'### {settings["count"]:,} frames in one recording', '',
              f"{name}, '3Proc' pass-through, as fast as it goes. Windows of {settings['short']:,} frames: from frame "
-             f'{EARLY_FRAME // 2} on, and the last ones; of the fresh recordings medians of {SHORT_RUNS}.', '',
+             f'{settings["early_frame"] // 2} on, and the last ones; of the fresh recordings medians of '
+             f'{settings["short_runs"]}.', '',
              '| window | CPU ms/frame | ms/frame | PSS beyond the ring, MB |', '|---|---|---|---|']
     lines += [f'| {what} | {row["cpu_ms"]:.3f} | {row["wall_ms"]:.3f} | {row["beyond_ring_mb"]:.0f} |'
               for what, row in rows]

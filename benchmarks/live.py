@@ -44,7 +44,8 @@ def run(folder: Path = Path('.'), rounds: int = 3, seconds: float = 10.0, starts
                          'sizes': list(sizes), 'warm_up_frames': WARM_UP_FRAMES},
             'paced': [trial for size in sizes
                       for trial in _paced(Path(scratch), size, pixel_format, rounds, seconds, framerate)],
-            'memory': _memory(Path(scratch), rounds, framerate), 'starts': _starts(Path(scratch), starts, framerate)}
+            'memory': _memory(Path(scratch), rounds, min(seconds, 3.0), framerate),
+            'starts': _starts(Path(scratch), starts, framerate)}
     found['imports'] = _imports(imports)
     return found
 
@@ -66,10 +67,10 @@ def _paced(folder: Path, size: str, pixel_format: str, rounds: int, seconds: flo
     return found
 
 
-def _memory(folder: Path, rounds: int, framerate: float) -> List[Dict[str, Any]]:
+def _memory(folder: Path, rounds: int, seconds: float, framerate: float) -> List[Dict[str, Any]]:
     return [{'opencv': opencv, 'round': number,
-             **in_fresh_process('memory', folder=str(folder), width=1280, height=480, framerate=framerate, seconds=3.0,
-                                opencv=opencv)}
+             **in_fresh_process('memory', folder=str(folder), width=1280, height=480, framerate=framerate,
+                                seconds=seconds, opencv=opencv)}
             for number in range(rounds) for opencv in (False, True)]
 
 
