@@ -203,7 +203,6 @@ def test_frames_that_were_destroyed_at_many_places_are_looked_up_quickly() -> No
 
 def leave_unfinished(self: PageSink, describe: Any) -> List[Path]:
     """As a process that dies."""
-    self._order.close(self._submitted)
     self._end_threads()
     self._part.close()
     return []

@@ -61,7 +61,7 @@ class Hub:
         self._submitted: Deque[Held] = collections.deque()  # handed to the file, and not yet reported written
         self._written: Deque[List[PageJob]] = collections.deque()
         self._wake_read, self._wake_write = os.pipe()
-        os.set_blocking(self._wake_write, False)
+        self._woken = False                                 # a byte is in that pipe, or about to be
         self._marks: List[Dict[str, Any]] = []              # to be attached to the next page
         self._lost: List[Dict[str, Any]] = []               # for the next frame's page to tell
         self._source_ended = False
@@ -110,7 +110,7 @@ class Hub:
         """Until everything is written and the reader's last word is there."""
         watch = self._selector.register
         watch(self._frames, selectors.EVENT_READ, self._receive_frames)
-        watch(self._wake_read, selectors.EVENT_READ, self._receive_written)
+        watch(self._wake_read, selectors.EVENT_READ, self._receive_wake)
         watch(self._channel, selectors.EVENT_READ, self._receive_orders)
         if self._display is not None:
             watch(self._display, selectors.EVENT_READ, self._receive_display)
@@ -228,18 +228,21 @@ class Hub:
         stats[Stat.FAILED] = counts['failed']
 
     def _on_written(self, jobs: List[PageJob]) -> None:
-        """In the appender thread: wake the hub."""
+        """In a thread of the sink's: wake the hub."""
         self._written.append(jobs)
         self._wake()
 
     def _wake(self) -> None:
-        try:
+        if not self._woken:                # else it will look anyway
+            self._woken = True
             os.write(self._wake_write, b'w')
-        except BlockingIOError:
-            pass                           # it has been woken thousands of times already
+
+    def _receive_wake(self) -> None:
+        os.read(self._wake_read, 65536)
+        self._woken = False                # before it is looked what there is: nothing can come unseen in between
+        self._receive_written()
 
     def _receive_written(self) -> None:
-        os.read(self._wake_read, 65536)
         broken = self._output.error is not None      # asked first: whatever was written before the error is told by now
         while self._written:
             for job in self._written.popleft():

@@ -1,6 +1,6 @@
 """Which compression effort a page gets: the best for the content that the machine can afford.
 
-* *Content*: every SAMPLE_EVERY pages, or when the achieved ratio shifts, a sample of rows is encoded with each
+* *Content*: every SAMPLE_EVERY pages (less often where nothing changes), or when the achieved ratio shifts, a sample of rows is encoded with each
   candidate. Camera noise holds no matches, so Huffman coding alone is smaller *and* faster there than Deflate's
   levels; flat scenes are the opposite. No effort is best everywhere, so it is measured.
 * *Affordability*: for a source that does not wait, a page's estimated seconds, shared by the threads, must fit
@@ -14,7 +14,6 @@
 
 from __future__ import annotations
 
-import statistics
 import threading
 import time
 from collections import deque
@@ -27,12 +26,16 @@ from .sampling import Sampler, Trial
 
 __all__ = ['Choice', 'EffortChooser', 'Load', 'Room']
 
-SAMPLE_EVERY = 64            # pages
+SAMPLE_EVERY = 64            # pages, at first; each sample that changes nothing doubles it ...
+SAMPLE_AT_LEAST_EVERY = 1024     # ... up to this
 RATIO_SHIFT = 0.25           # relative change of the achieved ratio that calls for a new sample
 MIN_GAIN = 0.025             # of the compressed bytes ...
 MIN_SAVED = 0.001            # ... and of the raw ones: below that, even a third less is not worth a core
+SAME_TIME = 1.25             # what is slower by less is as fast; a sample's time is no better known
 CPU_SHARE = 0.6              # of the interval; the rest is for the callback, the camera and surprises
 HURRY_SHARE = 0.5            # of the time until the ring is full, at most, for one page
+CALM = 8                     # a page whose like took an eighth of that, or less, need not be watched
+WALLS = 3                    # the seconds of the last pages of an effort are their median; with fewer the sample's count
 INTERVAL_PAGES = 64          # the interval is the mean over so many
 FIRST_PAGES = 8              # with fewer the camera's word counts
 DEFAULT_INTERVAL_S = 1 / 60  # for a camera that does not know its rate
@@ -87,9 +90,11 @@ class EffortChooser:
         self._lock = threading.Lock()
         self._sampler = Sampler(height, width, channels, self._candidates)
         self._trials: List[Trial] = []
-        self._until_sample = 0
+        self._until_sample, self._sample_every = 0, SAMPLE_EVERY
+        self._sampled_effort = ''
         self._sizes: Dict[str, float] = {}             # by effort, as achieved since the last sample
-        self._walls: Dict[str, Deque[float]] = {}      # the same for the last pages' seconds
+        self._walls: Dict[str, Deque[float]] = {}      # the same for the last pages' seconds ...
+        self._medians: Dict[str, float] = {}           # ... and their median, once there are enough
         self._slowdown = 1.0                           # wall seconds / CPU seconds of real pages
         self._arrivals: Deque[Tuple[int, int]] = deque(maxlen=INTERVAL_PAGES)
         self._pressure = 0
@@ -112,23 +117,26 @@ class EffortChooser:
         with self._lock:
             self._until_sample -= 1
             if self._until_sample < 0 and self._pressure == 0 and self._sampler.begin(image):
-                self._until_sample = SAMPLE_EVERY - 1
+                self._until_sample = self._sample_every - 1
         if self._waits:
             while self.sample():
                 pass
         with self._lock:
             return self._decide()
 
-    def hurry(self, effort: str) -> Callable[[float], bool]:
+    def hurry(self, effort: str) -> Optional[Callable[[float], bool]]:
         """Whether to give up the page whose encoding begins now: a function that is asked with the share that is done.
 
         It says yes when the rest would take longer than the ring has room. Then the page is to be stored.
+        None: there is so much room that nobody need ask (each question means waiting for the interpreter).
         """
+        if self._waits or CALM * self._medians.get(effort, float('inf')) <= self._bridged_s(self._load()):
+            return None
         began = time.perf_counter()
 
         def give_up(done: float) -> bool:
             load = self._load()
-            if self._waits or load.backlog < 0.5:
+            if load.backlog < 0.5:
                 return False
             taken_s = time.perf_counter() - began
             if taken_s / done - taken_s <= self._bridged_s(load):
@@ -143,7 +151,7 @@ class EffortChooser:
         with self._lock:
             before = self._sizes.setdefault(effort, size)
             if abs(size - before) > RATIO_SHIFT * before:
-                self._until_sample = 0
+                self._until_sample, self._sample_every = 0, SAMPLE_EVERY
                 self._sizes[effort] = size
             self._note_wall(effort, wall_s)
             if cpu_s > 0:
@@ -155,6 +163,8 @@ class EffortChooser:
 
         One at a time, between pages: a dozen efforts in a row could fill a small ring.
         """
+        if not self._sampler.busy:
+            return False
         load = self._load()
         limit_s = float('inf')
         if not self._waits:
@@ -167,15 +177,32 @@ class EffortChooser:
                 self._trials = found
                 self._sizes.clear()
                 self._walls.clear()
+                self._medians.clear()
+                self._sample_less_often_where_nothing_changes()
         return found is not None
 
     # -- with the lock held, from here on
 
+    def _sample_less_often_where_nothing_changes(self) -> None:
+        effort = best_trial(self._trials, float('inf')).effort
+        if effort != self._sampled_effort:
+            self._sampled_effort, self._sample_every = effort, SAMPLE_EVERY
+        elif self._sample_every < SAMPLE_AT_LEAST_EVERY:
+            self._sample_every *= 2
+
     def _note_wall(self, effort: str, seconds: float) -> None:
-        self._walls.setdefault(effort, deque(maxlen=3)).append(seconds)
+        walls = self._walls.get(effort)
+        if walls is None:
+            walls = self._walls[effort] = deque(maxlen=WALLS)
+        walls.append(seconds)
+        if len(walls) == WALLS:
+            self._medians[effort] = sorted(walls)[WALLS // 2]
 
     def _decide(self) -> Choice:
-        trials = [trial._replace(seconds=self._seconds(trial)) for trial in self._trials]
+        # As real pages took, else as the sample says.
+        medians, slowdown = self._medians, self._slowdown
+        trials = [Trial(effort, size, medians[effort] if effort in medians else seconds * slowdown)
+                  for effort, size, seconds in self._trials]
         if self._waits:
             return Choice(best_trial(trials, float('inf')).effort if trials else 'huffman', 0)
         load = self._load()
@@ -183,6 +210,8 @@ class EffortChooser:
         self._pressure = next_pressure(self._pressure, load.fill if encoding_is_behind else 0.0)
         affordable_s = self._affordable_s()
         unhurried = best_trial(trials, affordable_s).effort if trials else 'huffman'
+        if not encoding_is_behind and not self._pressure:
+            return Choice(unhurried, 0)
         if encoding_is_behind:
             affordable_s = min(affordable_s, self._bridged_s(load))
         hurried = self._under_pressure(trials, affordable_s)
@@ -200,11 +229,6 @@ class EffortChooser:
             trials = [trials[0], *sorted(trials[1:], key=lambda trial: trial.seconds)[:1]]
         return best_trial(trials, affordable_s).effort
 
-    def _seconds(self, trial: Trial) -> float:
-        """What a page takes with this effort: as real pages took, else as the sample says."""
-        walls = self._walls.get(trial.effort)
-        return statistics.median(walls) if walls and len(walls) == 3 else trial.seconds * self._slowdown
-
     def _affordable_s(self) -> float:
         """Seconds that one page may take, all threads at work, so that the pages behind it do not pile up."""
         return CPU_SHARE * self._interval_s() * self._threads
@@ -214,20 +238,25 @@ class EffortChooser:
         return HURRY_SHARE * (load.free + 1) * self._interval_s()
 
     def _interval_s(self) -> float:
-        arrivals = list(self._arrivals)
+        arrivals = self._arrivals
         if len(arrivals) < FIRST_PAGES:
             return self._first_interval_s
+        # Another thread may add to them in between; any first and last of them will do.
         (first, first_ns), (last, last_ns) = arrivals[0], arrivals[-1]
         # Over the camera's frames, not the recorded ones: losses must not look like a slower camera.
         return (last_ns - first_ns) / 1e9 / max(last - first, 1)
 
 
 def best_trial(trials: List[Trial], affordable_s: float) -> Trial:
-    """The cheapest among those about as small as the smallest affordable one; the first is always affordable."""
+    """The cheapest among those about as small as the smallest affordable one; the first is always affordable.
+
+    Among equally fast ones the least: which is the fastest of these by a little changes with every measurement.
+    """
     affordable = [trials[0], *(trial for trial in trials[1:] if trial.seconds <= affordable_s)]
     smallest = min(trial.size for trial in affordable)
-    good_enough = max(smallest / (1 - MIN_GAIN), smallest + MIN_SAVED)
-    return min((trial for trial in affordable if trial.size <= good_enough), key=lambda trial: trial.seconds)
+    good_enough = [trial for trial in affordable if trial.size <= max(smallest / (1 - MIN_GAIN), smallest + MIN_SAVED)]
+    fastest_s = min(trial.seconds for trial in good_enough)
+    return next(trial for trial in good_enough if trial.seconds <= SAME_TIME * fastest_s)
 
 
 def next_pressure(pressure: int, fill: float) -> int:

@@ -34,7 +34,7 @@ class Sampler:
     def __init__(self, height: int, width: int, channels: int, candidates: Tuple[str, ...]) -> None:
         rows = max(min(SAMPLE_BYTES // (width * channels), height), min(height, 4))
         # Whole bands, not single rows: Deflate also finds matches in the rows above.
-        self._bands = min(4, max(rows // 4, 1))
+        self._bands = min(8, max(rows // 4, 1))
         self._rows = rows // self._bands
         self._height = height
         self._candidates = candidates
@@ -53,6 +53,11 @@ class Sampler:
             self._sample = self._rows_of(image)
             self._next, self._trials = 0, []
             return True
+
+    @property
+    def busy(self) -> bool:
+        """Whether a round is under way."""
+        return self._sample is not None
 
     def step(self, limit_s: float) -> Optional[List[Trial]]:
         """Try the next candidate. None: there is none, or another thread is at it. The last one brings all trials.
@@ -90,6 +95,7 @@ class Sampler:
         return (sum(len(part) for part in strip), time.thread_time() - began) if strip else None
 
     def _rows_of(self, image: np.ndarray) -> np.ndarray:
-        last = self._height - self._rows
-        starts = [last * band // max(self._bands - 1, 1) for band in range(self._bands)]
+        # In the middle of equal shares of the page: edges are often unlike the rest (black borders, burnt-in text).
+        share = self._height / self._bands
+        starts = [int(share * (band + 0.5) - self._rows / 2) for band in range(self._bands)]
         return np.concatenate([image[start:start + self._rows] for start in starts])

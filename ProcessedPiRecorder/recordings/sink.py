@@ -2,8 +2,12 @@
 
 ::
 
-    submit ──► [compressors] ──► put in order ──► [appender] ──► file ◄── [syncer]
-     (hub)      one a core                             │ on_written        every second: fdatasync, then link
+    submit ──► [workers] ── compress ── put in order ── whose turn it is: append ──► file ◄── [syncer]
+     (hub)      one a core, and one more                   │ on_written        every second: fdatasync, then link
+
+Who finishes the page that is next in the file writes it, and whatever has become ready behind it: a thread that only
+wrote would have to be woken for each page, and each waking costs the interpreter and a processor. One worker more than
+cores, so that the cores have work while one waits for the disk.
 
 Nothing here copies or queues without bound: a job holds its ring slot until ``on_written``.
 """
@@ -104,17 +108,17 @@ class PageSink:
     Args:
         path: the (first) file. height, width: pixels. pixel_format: 'bgr' or 'gray'.
         level: ``tif_compression``, 0 to 9. split_frames: pages a file, 0 = all in one.
-        threads: compressors; None = one for each core that this process may use.
+        threads: cores to compress on; None = all that this process may use.
         sync_interval_s: how much a power cut may cost, at most about twice this.
         room: what is taken and what is free of the ring; called from any thread, must be quick.
         waits: the source can be slowed down, so effort is never lowered for time.
         framerate: the camera's, Hz, as far as it is known.
-        on_written: gets the jobs that the kernel has taken, in order; from the appender thread.
-        on_error: gets the error that ended the writing, once; from the appender thread, or from within ``finish``.
+        on_written: gets the jobs that the kernel has taken, in order; from one of its threads at a time.
+        on_error: gets the error that ended the writing, once; from one of its threads, or from within ``finish``.
             After it no job is reported written any more, ``submit`` does nothing, and ``finish`` raises.
         about: what is known before the first page (settings, metadata, …): each file's preface, and the annotations
             of a part that is finished while the recording goes on.
-        space: is asked to look whenever the file has grown; from the appender thread.
+        space: is asked to look whenever the file has grown; from the thread that has written.
 
     Attributes:
         totals: see Totals. unfinished: after ``finish`` has raised, the files with pages that could not be finished.
@@ -153,14 +157,13 @@ class PageSink:
         self._work: SimpleQueue[Optional[Tuple[int, PageJob]]] = SimpleQueue()
         self._order: InOrder[_Encoded] = InOrder()
         self._syncer = Syncer(self._part, sync_interval_s, self._finish_full_part, self._fail)
-        self._compressors = [threading.Thread(target=self._compress, name=f'ppr-compress-{number}', daemon=True)
-                             for number in range(threads)]
-        self._appender = threading.Thread(target=self._append_all, name='ppr-append', daemon=True)
+        self._workers = [threading.Thread(target=self._work_on, name=f'ppr-page-{number}', daemon=True)
+                         for number in range(threads + 1)]
         self._start()
 
     def _start(self) -> None:
         try:
-            for thread in (*self._compressors, self._appender, self._syncer.thread):
+            for thread in (*self._workers, self._syncer.thread):
                 thread.start()
         except BaseException:
             self.discard()
@@ -216,7 +219,6 @@ class PageSink:
         """
         if self._result is not None:
             return self._result
-        self._order.close(self._submitted)
         self._end_threads()
         self._result = []
         if self._error is not None:
@@ -256,16 +258,16 @@ class PageSink:
             raise failure
 
     def _end_threads(self) -> None:
-        for _ in self._compressors:
+        for _ in self._workers:
             self._work.put(None)
-        for thread in (*self._compressors, self._appender):
+        for thread in self._workers:
             if thread.ident is not None:
                 thread.join()
         self._syncer.close()
 
-    # ------------------------------------------------------------------ the compressors
+    # ------------------------------------------------------------------ the workers: compressing
 
-    def _compress(self) -> None:
+    def _work_on(self) -> None:
         encoder = PageEncoder(*self._size)
         while True:
             item = self._work.get()
@@ -273,7 +275,8 @@ class PageSink:
                 return
             if self._error is None:
                 try:
-                    self._order.put(item[0], self._encode(encoder, *item))
+                    if self._order.put(item[0], self._encode(encoder, *item)):
+                        self._append_ready()
                     self._chooser.sample()
                 except BaseException as error:   # noqa: B036 (whatever it is, the recording must hear of it)
                     self._fail(error)
@@ -307,26 +310,29 @@ class PageSink:
         return Load(room.taken / max(room.taken + room.free, 1), room.free,
                     (self._submitted - self._order.received) / max(unwritten, 1))
 
-    # ------------------------------------------------------------------ the appender
+    # ------------------------------------------------------------------ the workers: appending, in turn
 
-    def _append_all(self) -> None:
+    def _append_ready(self) -> None:
+        """Write what is next in the file, until nothing more is ready. One thread at a time."""
         try:
-            while True:
+            batch = self._order.take(MAX_BATCH)
+            while batch:
+                self._append_batch(batch)
                 batch = self._order.take(MAX_BATCH)
-                if not batch:
-                    break
-                while batch and self._error is None:
-                    if self._split and self._part.pages == self._split:
-                        self._begin_part()
-                    room = min(self._part.room_for, _whole_pages(batch, MAX_BATCH_BYTES))
-                    if self._split:
-                        room = min(room, self._split - self._part.pages)
-                    self._append(batch[:room])
-                    batch = batch[room:]
         except BaseException as error:   # noqa: B036 (whatever it is, the recording must hear of it)
             self._fail(error)
-        if self._error is not None:
+        if self._error is not None:      # whoever met it has left it to us to tell: nothing is reported written now
             self._tell_error()
+
+    def _append_batch(self, batch: Sequence[_Encoded]) -> None:
+        while batch and self._error is None:
+            if self._split and self._part.pages == self._split:
+                self._begin_part()
+            room = min(self._part.room_for, _whole_pages(batch, MAX_BATCH_BYTES))
+            if self._split:
+                room = min(room, self._split - self._part.pages)
+            self._append(batch[:room])
+            batch = batch[room:]
 
     def _append(self, batch: Sequence[_Encoded]) -> None:
         """Write pages that all belong to one part."""
@@ -393,7 +399,8 @@ class PageSink:
             if self._error is not None:
                 return
             self._error = error
-        self._order.break_off()
+        if self._order.break_off():
+            self._tell_error()
 
     def _as_file_error(self, error: BaseException) -> BaseException:
         if isinstance(error, RecordingFileError) or not isinstance(error, Exception):

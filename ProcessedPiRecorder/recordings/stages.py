@@ -1,4 +1,4 @@
-"""What joins the sink's threads: pages put back in order, and the thread that syncs."""
+"""What joins the sink's threads: pages put back in order, whose turn it is to write, and the thread that syncs."""
 
 from __future__ import annotations
 
@@ -19,46 +19,48 @@ MOST_FULL = 32
 
 
 class InOrder(Generic[T]):
-    """Items that come in any order, with their numbers, and are taken in the order of these."""
+    """Items that come from several threads in any order, with their numbers, and are taken in the order of these.
+
+    There is one *turn*. Who puts the item that everybody waited for gets it, and with it takes what is ready until there
+    is nothing more; so no thread need wait for another, nor be woken.
+    """
 
     def __init__(self) -> None:
-        self._cond = threading.Condition()
+        self._lock = threading.Lock()
         self.received = 0        # items put so far
         self._items: Dict[int, T] = {}
         self._next = 0
-        self._end: Optional[int] = None
+        self._turn_taken = False
         self._broken = False
 
-    def put(self, number: int, item: T) -> None:
-        with self._cond:
-            self._items[number] = item
+    def put(self, number: int, item: T) -> bool:
+        """Whether the caller has the turn now, and is to ``take``."""
+        with self._lock:
             self.received += 1
-            if number == self._next:
-                self._cond.notify_all()
+            if self._broken:
+                return False
+            self._items[number] = item
+            if self._turn_taken or number != self._next:
+                return False
+            self._turn_taken = True
+            return True
 
     def take(self, limit: int) -> List[T]:
-        """Up to ``limit`` items that follow one another; blocks for the first. [] at the end, or once broken."""
-        with self._cond:
-            while self._next not in self._items and self._next != self._end and not self._broken:
-                self._cond.wait()
+        """Up to ``limit`` items that follow one another, for who has the turn. []: it has not got it any more."""
+        with self._lock:
             taken: List[T] = []
-            while self._next in self._items and len(taken) < limit and not self._broken:
+            while self._next in self._items and len(taken) < limit:
                 taken.append(self._items.pop(self._next))
                 self._next += 1
+            self._turn_taken = bool(taken)
             return taken
 
-    def close(self, end: int) -> None:
-        """No number from ``end`` on will come."""
-        with self._cond:
-            self._end = end
-            self._cond.notify_all()
-
-    def break_off(self) -> None:
-        """Let go of everything; whoever waits in ``take`` gets []."""
-        with self._cond:
+    def break_off(self) -> bool:
+        """Let go of everything. Whether nobody has the turn: else the one who has it will soon find nothing to take."""
+        with self._lock:
             self._broken = True
             self._items.clear()
-            self._cond.notify_all()
+            return not self._turn_taken
 
 
 class Syncer:
@@ -78,6 +80,7 @@ class Syncer:
         self._fail = fail
         self._due = 0.0          # the first pages are synced at once: from then on the file can be opened
         self._closing = self._failed = False
+        self._nothing_to_do = False       # and so it sleeps until it is woken
         self.thread = threading.Thread(target=self._run, name='ppr-sync', daemon=True)
 
     def touched(self, part: RecordingPart) -> None:
@@ -89,7 +92,9 @@ class Syncer:
             if part is not self._part:
                 self._full.append(self._part)
                 self._part = part
-            self._cond.notify_all()
+                self._cond.notify_all()
+            elif self._nothing_to_do:      # else it wakes when the next sync is due
+                self._cond.notify_all()
             self._cond.wait_for(lambda: len(self._full) < MOST_FULL or self._failed)
 
     @property
@@ -145,4 +150,6 @@ class Syncer:
                     wait_s = self._due - time.monotonic()
                     if wait_s <= 0:
                         return self._part, False
+                self._nothing_to_do = wait_s is None
                 self._cond.wait(wait_s)
+                self._nothing_to_do = False
