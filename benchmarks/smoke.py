@@ -1,8 +1,8 @@
 """What the recorder does for a frame, counted, and its rate as a ratio: fails on gross regressions only.
 
-Times say little on a machine that others use at the same moment. So what can be counted is counted (bytes through pipes,
-reads and writes, wake-ups), and what has to be timed is a ratio to something else in the same round, of which the median
-counts. The limits leave a factor of two and more to what is usual.
+Times say little on a machine that others use at the same moment. So what can be counted is counted (bytes through
+pipes, reads and writes, wake-ups), and what has to be timed is a ratio to something else in the same round, of which
+the median counts. The limits leave a factor of two and more to what is usual.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import statistics
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple
 
 import numpy as np
 
 from ProcessedPiRecorder import ProcessedPiRecorder
 from ProcessedPiRecorder.recordings.encoder import PageEncoder
 
+from .contenders.original import Original
 from .frames import PreloadedCamera, camera_like
 from .machine import tree, tree_cpu_s
 
@@ -118,7 +119,7 @@ def findings(folder: Path, rounds: int = 3) -> Iterator[Finding]:
         costs.append(at_full_speed(folder, frames))
         rate = 1 / costs[-1].seconds
         shares.append(rate / bare_codec(frames, WINDOW, 'huffman'))
-        of_queues.append(rate / pickled_queues(folder, frames))
+        of_queues.append(rate / Original().run(frames, WINDOW // 2, folder).rate)
     yield Finding('frames/s, of the bare codec', statistics.median(shares), 0.35, at_least=True)
     yield Finding('frames/s, of pickled queues', statistics.median(of_queues), 0.7, at_least=True)
     yield from counted(costs, frames[0].nbytes)
@@ -144,9 +145,9 @@ def _recorded(folder: Path, camera: PreloadedCamera, frame: np.ndarray, callback
               window: int) -> Totals:
     path = folder / 'smoke.tif'
     height, width = frame.shape[:2]
-    rec = ProcessedPiRecorder(path, width, height, 1, 0, display=False, camera=camera, callback=callback, cb_type='3Proc',
-                              pixel_format='gray' if frame.ndim == 2 else 'bgr', ring_frames=RING, blocking=False,
-                              overwrite=True)
+    rec = ProcessedPiRecorder(path, width, height, 1, 0, display=False, camera=camera, callback=callback,
+                              cb_type='3Proc', pixel_format='gray' if frame.ndim == 2 else 'bgr', ring_frames=RING,
+                              blocking=False, overwrite=True)
     with rec:
         rec.recordVid()
         _wait_until(lambda: rec.status().written >= warm_up)
@@ -169,8 +170,8 @@ def totals(rec: ProcessedPiRecorder) -> Totals:
             found[name] = found.get(name, 0) + value
     status = rec.status()
     own_cpu_s = sum(os.times()[:4])
-    return Totals(status.written, time.perf_counter(), tree_cpu_s(os.getpid()) - own_cpu_s, found['rchar'], found['wchar'],
-                  status.bytes_written, found['syscr'] + found['syscw'], found['wake_ups'])
+    return Totals(status.written, time.perf_counter(), tree_cpu_s(os.getpid()) - own_cpu_s, found['rchar'],
+                  found['wchar'], status.bytes_written, found['syscr'] + found['syscw'], found['wake_ups'])
 
 
 def _io(pid: int) -> Dict[str, int]:

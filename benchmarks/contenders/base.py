@@ -57,11 +57,11 @@ class Meter:
     def begin(self) -> None:
         """Now, before any process of the contender's own is started."""
         self._cpu_s = _cpu_s()
-        self.first_frame(time.monotonic_ns())
+        self.first_frame()
 
-    def first_frame(self, when_ns: int) -> None:
-        """The first frame was given then (CLOCK_MONOTONIC), which is later than ``begin`` where processes start first."""
-        self._begun_ns = when_ns
+    def first_frame(self, when_ns: Optional[int] = None) -> None:
+        """The first frame is given now, or was then (CLOCK_MONOTONIC): after ``begin`` where something starts first."""
+        self._begun_ns = time.monotonic_ns() if when_ns is None else when_ns
 
     def end(self) -> Tuple[float, float]:
         """Seconds and CPU seconds until now; children count once they have been waited for."""
@@ -96,7 +96,7 @@ class Contender:
         return f"pip install {' '.join(wanted)}" if wanted else None
 
     def run(self, frames: Sequence[np.ndarray], count: int, folder: Path) -> Run:
-        """Record ``count`` frames (``frames`` again and again) into ``path(folder)``; blocks until they are on the disk."""
+        """Record ``count`` frames (``frames`` again and again) into ``path(folder)``, until they are on the disk."""
         meter = Meter()
         details = self.record(frames, count, folder, meter) or {}
         size = int(details.pop('bytes', 0))

@@ -22,7 +22,8 @@ class BareCodec(Contender):
     options: efforts, {effort: pages} from the recorder's report; pages are spread in that ratio.
     """
 
-    name, what, group = 'bare codec', "the recorder's codec alone: same frames, efforts and cores; nothing written", 'limit'
+    name, group = 'bare codec', 'limit'
+    what = "the recorder's codec alone: same frames, efforts and cores; nothing written"
     writes = False
 
     def record(self, frames: Sequence[np.ndarray], count: int, folder: Path, meter: Meter) -> Dict[str, Any]:
