@@ -59,7 +59,8 @@ class Hub:
         self._order: Deque[Held] = collections.deque()      # frames not yet handed to the file, in order of capture
         self._in_use = self._high_water = self._writing = 0
         self._submitted: Deque[Held] = collections.deque()  # handed to the file, and not yet reported written
-        self._written: Deque[List[PageJob]] = collections.deque()
+        self._written: Deque[PageJob] = collections.deque()     # of which the hub has not yet heard
+        self._heard_at = max(1, min(ring.layout.slots // 16, 16))   # so many of them wake it
         self._wake_read, self._wake_write = os.pipe()
         self._woken = False                                 # a byte is in that pipe, or about to be
         self._marks: List[Dict[str, Any]] = []              # to be attached to the next page
@@ -117,6 +118,8 @@ class Hub:
         while not self._done():
             for key, _ in self._selector.select(self._time_left_s()):
                 key.data()
+            if self._written:
+                self._receive_written()
             self._expire()
             self._pump()
 
@@ -228,9 +231,14 @@ class Hub:
         stats[Stat.FAILED] = counts['failed']
 
     def _on_written(self, jobs: List[PageJob]) -> None:
-        """In a thread of the sink's: wake the hub."""
-        self._written.append(jobs)
-        self._wake()
+        """In a thread of the sink's, one at a time. The hub is woken when it is worth it, or nothing else will do it.
+
+        While pages are under way, more news will come; and with the next frame it looks here anyway.
+        """
+        self._written.extend(jobs)
+        news = len(self._written)
+        if news >= self._heard_at or news == self._writing:
+            self._wake()
 
     def _wake(self) -> None:
         if not self._woken:                # else it will look anyway
@@ -245,12 +253,12 @@ class Hub:
     def _receive_written(self) -> None:
         broken = self._output.error is not None      # asked first: whatever was written before the error is told by now
         while self._written:
-            for job in self._written.popleft():
-                if not job.token.written:              # else it was given up before this news came
-                    self._submitted.popleft()
-                    self._ledger.written += 1
-                    self._ledger.disk_latency.add(job.written_ns - job.record.host_ns)
-                    self._finish_frame(job.token, job)
+            job = self._written.popleft()
+            if not job.token.written:                  # else it was given up before this news came
+                self._submitted.popleft()
+                self._ledger.written += 1
+                self._ledger.disk_latency.add(job.written_ns - job.record.host_ns)
+                self._finish_frame(job.token, job)
         stats = self._ring.stats
         stats[Stat.WRITTEN] = self._ledger.written
         if self._sink is not None:
@@ -282,6 +290,9 @@ class Hub:
 
     def _send_freed(self) -> None:
         """Without ever waiting: where pipes are small, the reader may be waiting for us at the other link."""
+        slots = self._ring.layout.slots
+        if self._granted.waits and len(self._freed) < slots // 4 and self._in_use > slots // 2:
+            return                         # it has time: rather wake it once, for many
         while self._freed:
             try:
                 self._free.send(Kind.FREE, self._freed[0])
