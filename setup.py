@@ -51,7 +51,7 @@ setup(
         'test': ['pytest>=8.0', 'pytest-timeout>=2.3', 'hypothesis>=6.100', 'psutil>=5.9', 'Pillow>=9.0'],
         'dev': ['ruff>=0.6', 'mypy>=1.11'],
         # What the recorder is measured beside, and what draws the figures.
-        'bench': ['psutil>=5.9', 'matplotlib>=3.6', 'imageio-ffmpeg>=0.5', 'imagecodecs>=2023.3', 'vidgear>=0.3.3',
+        'bench': ['matplotlib>=3.6', 'imageio-ffmpeg>=0.5', 'imagecodecs>=2023.3', 'vidgear>=0.3.3',
                   'ome-writers[tifffile]>=0.1; python_version >= "3.10"'],
     },
     entry_points={'console_scripts': ['ppr = ProcessedPiRecorder.cli:main']},

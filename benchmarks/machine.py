@@ -13,7 +13,7 @@ from typing import Any, Dict, List, NamedTuple, Optional
 __all__ = ['Memory', 'facts', 'tree', 'tree_cpu_s', 'tree_memory', 'tree_pss']
 
 PACKAGES = ('ProcessedPiRecorder', 'numpy', 'opencv-contrib-python', 'zlib-ng', 'tifffile', 'imagecodecs',
-            'imageio-ffmpeg', 'vidgear', 'ome-writers', 'psutil', 'matplotlib')
+            'imageio-ffmpeg', 'vidgear', 'ome-writers', 'matplotlib')
 TICKS_A_S = os.sysconf('SC_CLK_TCK')
 
 
