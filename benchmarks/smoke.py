@@ -85,8 +85,8 @@ def at_full_speed(folder: Path, frames: List[np.ndarray], callback: Callable[...
 def at_leisure(folder: Path, callback: Callable[..., Any] = pass_through) -> Totals:
     """Cost of a frame in a '3Proc' recording that has nothing to do most of the time."""
     frames = camera_like(64, 48, 'gray', 8)
-    return _recorded(folder, PreloadedCamera(frames, framerate=LEISURE_HZ), frames[0], callback,
-                     LEISURE_RING, 6, LEISURE_FRAMES)
+    return _recorded(folder, PreloadedCamera(frames, framerate=LEISURE_HZ), frames[0], callback, LEISURE_RING, 6,
+                     LEISURE_FRAMES)
 
 
 def bare_codec(frames: List[np.ndarray], count: int, effort: str) -> Tuple[float, float]:
@@ -143,7 +143,7 @@ def counted(costs: List[Totals], frame_bytes: int) -> Iterator[Finding]:
 def at_rest(cost: Totals) -> Iterator[Finding]:
     """What a frame takes when there is time. Whoever polls wakes up all the time, whoever spins takes a core."""
     yield Finding('wake-ups a frame at 20 Hz', cost.wake_ups, 35)
-    yield Finding('share of a core at 20 Hz', cost.cpu_s / cost.seconds, 0.15)
+    yield Finding('processor time a frame at 20 Hz, ms', 1000 * cost.cpu_s, 7.5)
 
 
 def _recorded(folder: Path, camera: PreloadedCamera, frame: np.ndarray, callback: Callable[..., Any], ring: int,
