@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 from pathlib import Path
 from typing import Any, ClassVar, Dict, Iterator, List, Sequence, Tuple
 
@@ -34,12 +35,16 @@ class Video(Contender):
 
     def decode(self, path: Path) -> Iterator[np.ndarray]:
         import imageio_ffmpeg
-        images = imageio_ffmpeg.read_frames(str(path), pix_fmt='gray' if len(self._shape) == 2 else 'bgr24',
-                                            output_params=['-fps_mode', 'passthrough'],
-                                            bits_per_pixel=8 if len(self._shape) == 2 else 24)
-        next(images)                       # what ffmpeg says of the file
-        for data in images:
-            yield np.frombuffer(data, np.uint8).reshape(self._shape)
+        command = [imageio_ffmpeg.get_ffmpeg_exe(), '-v', 'error', '-i', str(path), '-fps_mode', 'passthrough', '-f',
+                   'rawvideo', '-pix_fmt', 'gray' if len(self._shape) == 2 else 'bgr24', '-']
+        size = int(np.prod(self._shape))
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as ffmpeg:
+            assert ffmpeg.stdout is not None
+            while True:
+                data = ffmpeg.stdout.read(size)
+                if len(data) < size:
+                    return
+                yield np.frombuffer(data, np.uint8).reshape(self._shape)
 
 
 class FfmpegPipe(Video):
