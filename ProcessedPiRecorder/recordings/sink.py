@@ -157,8 +157,10 @@ class PageSink:
         self._work: SimpleQueue[Optional[Tuple[int, PageJob]]] = SimpleQueue()
         self._order: InOrder[_Encoded] = InOrder()
         self._syncer = Syncer(self._part, sync_interval_s, self._finish_full_part, self._fail)
+        # Without compression there is nothing to do but to write, and several would only stand in each other's way.
+        workers = threads + 1 if level else 1
         self._workers = [threading.Thread(target=self._work_on, name=f'ppr-page-{number}', daemon=True)
-                         for number in range(threads + 1)]
+                         for number in range(workers)]
         self._start()
 
     def _start(self) -> None:
