@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -145,7 +146,7 @@ def third_parties(monkeypatch: pytest.MonkeyPatch) -> None:
     points = [Point('laser', lambda seed='0': SyntheticCamera(seed=int(seed))), Point('synthetic', lambda: 1 / 0),
               Point('broken', ImportError('no libfoo')), Point('liar', lambda: 'me'), Point('cls', SyntheticCamera)]
     found: Any = points if sys.version_info >= (3, 10) else {registry.ENTRY_POINT_GROUP: points}
-    monkeypatch.setattr(registry.metadata, 'entry_points', lambda **group: found)
+    monkeypatch.setattr(importlib.metadata, 'entry_points', lambda **group: found)
 
 
 @pytest.mark.usefixtures('third_parties')

@@ -27,7 +27,6 @@ import re
 import stat
 import sys
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
@@ -247,6 +246,7 @@ def _load(name: str) -> Any:
 
 
 def _entry_points() -> Dict[str, Any]:
+    from importlib import metadata          # here: it brings all of the email package along
     if sys.version_info >= (3, 10):
         found: Any = metadata.entry_points(group=ENTRY_POINT_GROUP)
     else:

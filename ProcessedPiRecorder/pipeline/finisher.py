@@ -17,7 +17,6 @@ import numpy as np
 
 from ..cameras.base import Granted
 from ..errors import RecordingFileError, RecordingFormatError
-from ..recordings.repair import finish_cut_off
 from ..recordings.salvage import finished_report, remove_older_parts
 from ..recordings.tally import Tally
 from ..report import Loss, Report, summed_up
@@ -28,6 +27,12 @@ from .ring import Ring, RingLayout, Stat
 from .stamps import utc_text
 
 __all__ = ['Account', 'FinisherOrders', 'OwnFile', 'finisher_main']
+
+
+def finish_cut_off(path: Path, **options: Any) -> None:
+    """See recordings.repair. It is imported here, since hardly any recording needs it."""
+    from ..recordings import repair
+    repair.finish_cut_off(path, **options)
 
 
 class OwnFile(NamedTuple):

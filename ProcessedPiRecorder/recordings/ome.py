@@ -11,8 +11,6 @@ import math
 import re
 from datetime import datetime, timedelta, timezone
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
-from xml.etree import ElementTree
-from xml.sax.saxutils import escape, quoteattr
 
 from .._version import __version__
 from ..errors import RecordingFormatError
@@ -28,6 +26,10 @@ ANNOTATION_PREFIX = 'urn:processedpirecorder:'
 MAX_PLANES = 50_000
 
 OPEN_PAGES = 'a general TIFF reader, such as tifffile, may still read the pages'
+
+#: In text and in an attribute's value; by hand, since xml.sax brings an HTTP client and TLS along.
+_ESCAPES = str.maketrans({'&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', '\t': '&#9;', '\n': '&#10;',
+                          '\r': '&#13;'})
 
 _NAME = re.compile(r'[A-Za-z0-9_.-]+')
 _SEAL = re.compile(rb'"([0-9a-f]{8})"</Value></CommentAnnotation></StructuredAnnotations></OME>\Z')
@@ -58,7 +60,7 @@ def ome_xml(facts: FileFacts, annotations: Mapping[str, Any]) -> bytes:
     for number, (name, value) in enumerate(annotations.items()):
         if not _NAME.fullmatch(name):
             raise ValueError(f'an annotation is named {name!r}; use letters, digits, "_", "." and "-" only')
-        pieces.append(f'{_begin_annotation(number, name)}{escape(to_json(value))}</Value></CommentAnnotation>')
+        pieces.append(f'{_begin_annotation(number, name)}{to_json(value).translate(_ESCAPES)}</Value></CommentAnnotation>')
     pieces.append(_begin_annotation(len(annotations), 'seal'))
     document = ''.join(pieces).encode('ascii', 'xmlcharrefreplace')
     return document + b'"%08x"</Value></CommentAnnotation></StructuredAnnotations></OME>' % crc32(document)
@@ -81,7 +83,7 @@ def _image(facts: FileFacts, annotations: int) -> List[str]:
         increment = f' TimeIncrement="{seconds:.9f}" TimeIncrementUnit="s"'
     samples = f' SamplesPerPixel="{facts.channels}"'
     date = acquisition_date(facts.times_ns[0])
-    pieces = [f'<Image ID="Image:0" Name={quoteattr(_xml_text(facts.name))}>',
+    pieces = [f'<Image ID="Image:0" Name="{_xml_text(facts.name).translate(_ESCAPES)}">',
               f'<AcquisitionDate>{date}</AcquisitionDate>' if date else '',
               f'<Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" SignificantBits="8" Interleaved="true" '
               f'BigEndian="false" SizeX="{facts.width}" SizeY="{facts.height}" SizeZ="1" SizeC="{facts.channels}" '
@@ -142,6 +144,7 @@ def parse_annotations(xml: bytes) -> Optional[Dict[str, Any]]:
         # Entities in a document type could blow up while they are read, and other encodings could hide one.
         raise RecordingFormatError('the OME-XML is not plain ASCII, or holds a declaration, which a recording '
                                    'never does; open the file with a general TIFF reader')
+    from xml.etree import ElementTree       # here: who only records need not wait for it
     try:
         root = ElementTree.fromstring(xml)
     except (ElementTree.ParseError, ValueError, LookupError) as error:      # LookupError: of its encoding's name
@@ -155,7 +158,7 @@ def parse_annotations(xml: bytes) -> Optional[Dict[str, Any]]:
     return found or None
 
 
-def _json_value(annotation: ElementTree.Element) -> Any:
+def _json_value(annotation: Any) -> Any:
     text = annotation.findtext(f'{{{SCHEMA}}}Value') or ''
     try:
         return json.loads(text)
