@@ -39,17 +39,18 @@ __all__ = ['STAGES', 'count', 'main', 'stages_of', 'tables']
 SIZE = (1280, 480)
 FORMATS = ('gray', 'bgr')
 FRAMES = 2                   # N; and 2N
+PIPELINE_FRAMES = 300
+ARM_QEMU, ARM_CPU = 'qemu-aarch64', 'cortex-a72'
+#: In the order in which they are started.
+PROCESSES = ('script', 'keeper', 'reader', 'writer', 'callback')
 SMALL_CALLS = 50             # as many of a cheap stage for each frame, and as many to warm up
 TIMED_S = 0.3                # for the time without valgrind
 #: The C function at whose entry callgrind writes down what it has counted; Python calls it for us and for nobody else.
 MARK = 'getppid'
 HUFFMAN = (6, 8, 15, 9, 2)   # level, method, window, memory, strategy: what PageEncoder's 'huffman' is
 #: Callgrind counts each byte of a "rep movsb" as an instruction; so the C library is to copy in vectors.
-COPY_IN_VECTORS = 'glibc.cpu.x86_rep_movsb_threshold=1000000000:glibc.cpu.x86_rep_stosb_threshold=1000000000'
-WIDE = {'GLIBC_TUNABLES': COPY_IN_VECTORS}
-#: Without the vector instructions beyond 16 bytes, where libraries let us say so: nearer to what NEON takes.
-NARROW = {'NPY_DISABLE_CPU_FEATURES': 'AVX2 FMA3', 'OPENCV_CPU_DISABLE': 'AVX2,FMA3,AVX',
-          'GLIBC_TUNABLES': f'{COPY_IN_VECTORS}:glibc.cpu.hwcaps=-AVX2,-AVX,-AVX_Fast_Unaligned_Load'}
+IN_VECTORS = {'GLIBC_TUNABLES': 'glibc.cpu.x86_rep_movsb_threshold=1000000000:'
+                                'glibc.cpu.x86_rep_stosb_threshold=1000000000'}
 
 
 class Stage(NamedTuple):
@@ -154,14 +155,13 @@ def _run_marked(pixel_format: str, width: int, height: int, frames: int) -> None
                 os.getppid()
 
 
-def count(pixel_format: str, width: int, height: int, frames: int = FRAMES,
-          environment: Optional[Mapping[str, str]] = None) -> Dict[str, float]:
+def count(pixel_format: str, width: int, height: int, frames: int = FRAMES) -> Dict[str, float]:
     """Instructions a frame of each of STAGES; takes a minute or so. Raises RuntimeError when valgrind fails."""
     with tempfile.TemporaryDirectory() as folder:
         command = ['valgrind', '--tool=callgrind', f'--dump-before={MARK}', '--compress-strings=yes',
                    f'--callgrind-out-file={folder}/out', sys.executable, '-m', 'benchmarks.instructions', '--marked',
                    pixel_format, '--size', f'{width}x{height}', '--frames', str(frames)]
-        done = subprocess.run(command, cwd=REPO, env={**os.environ, **(environment or WIDE)},
+        done = subprocess.run(command, cwd=REPO, env={**os.environ, **IN_VECTORS},
                               stdin=subprocess.DEVNULL, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f'valgrind ended with exit code {done.returncode}:\n{done.stderr[-3000:]}')
@@ -170,16 +170,92 @@ def count(pixel_format: str, width: int, height: int, frames: int = FRAMES,
 
 def _from_dumps(folder: Path, frames: int) -> Dict[str, float]:
     """The dump that a mark writes holds what was counted since the one before it."""
-    totals = []
-    for path in sorted(folder.glob('out.*'), key=lambda path: int(path.suffix[1:])):
-        found = re.search(r'^(?:totals|summary): (\d+)', path.read_text(), re.MULTILINE)
-        if found:
-            totals.append(int(found.group(1)))
+    return _from_steps([_total(path) for path in sorted(folder.glob('out.*'), key=lambda path: int(path.suffix[1:]))
+                        if _total(path)], frames)
+
+
+def _from_steps(totals: List[int], frames: int) -> Dict[str, float]:
+    """From what was counted up to each mark since the one before."""
     if len(totals) != 4 * len(STAGES):
-        raise RuntimeError(f'{len(totals)} dumps for {len(STAGES)} stages: somebody else called {MARK}, or nobody did')
-    # Four dumps a stage: up to its first mark, N frames, between, 2N frames.
+        raise RuntimeError(f'{len(totals)} marks for {len(STAGES)} stages: somebody else called {MARK}, or nobody did')
+    # Four marks a stage: up to its first one, N frames, between, 2N frames.
     calls = {name: frames * (SMALL_CALLS if name in SMALL else 1) for name in STAGES}
     return {name: (totals[4 * place + 3] - totals[4 * place + 1]) / calls[name] for place, name in enumerate(STAGES)}
+
+
+# ---------------------------------------------------------------- for arm64, emulated
+
+def arm_python() -> Optional[Path]:
+    """The Python of the Debian for arm64 that scripts/arm-tests.sh has made; None where there is none."""
+    cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'ppr'
+    return next(iter(sorted(cache.glob('bookworm-arm64-*/usr/bin/python3.11'))), None)
+
+
+def count_arm(pixel_format: str, width: int, height: int, frames: int = FRAMES) -> Dict[str, float]:
+    """Instructions a frame of each of STAGES on a Pi's processor, counted by qemu. Raises RuntimeError.
+
+    These are the packages' own arm64 wheels: NEON, ARM's CRC instructions, no estimate.
+    """
+    python = arm_python()
+    if python is None or shutil.which(ARM_QEMU) is None or shutil.which('cc') is None:
+        raise RuntimeError(f'it needs {ARM_QEMU} (apt install qemu-user), a C compiler, and the Debian for arm64 that  '
+                           'sh scripts/arm-tests.sh tests/test_stamps.py  leaves in ~/.cache/ppr')
+    with tempfile.TemporaryDirectory() as folder:
+        plugin = Path(folder) / 'count.so'
+        subprocess.run(['cc', '-shared', '-fPIC', '-O2', '-o', str(plugin),
+                        str(REPO / 'benchmarks' / 'count_instructions.c')], check=True)
+        command = [ARM_QEMU, '-cpu', ARM_CPU, '-L', str(python.parents[2]), '-E', f'PYTHONPATH={REPO}',
+                   '-E', 'OPENBLAS_NUM_THREADS=1', '-plugin', str(plugin), str(python), '-m', 'benchmarks.instructions',
+                   '--marked', pixel_format, '--size', f'{width}x{height}', '--frames', str(frames)]
+        done = subprocess.run(command, cwd=REPO, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f'{ARM_QEMU} ended with exit code {done.returncode}:\n{done.stderr[-3000:]}')
+    marks = [int(number) for number in re.findall(r'^counted (\d+)$', done.stderr, re.MULTILINE)]
+    return _from_steps([after - before for before, after in zip([0, *marks], marks)], frames)
+
+
+# ---------------------------------------------------------------- a whole recording
+
+def _record(frames: int) -> None:
+    """Tiny frames, uncompressed: what is counted then is the pipeline itself."""
+    from ProcessedPiRecorder import ProcessedPiRecorder
+
+    from .frames import PreloadedCamera, camera_like
+    from .live_trials import pass_through
+    with tempfile.TemporaryDirectory() as folder:
+        camera = PreloadedCamera(camera_like(64, 48, 'gray', 4), frames)
+        recorder = ProcessedPiRecorder(Path(folder) / 'small.tif', 64, 48, 1, 1000, display=False, camera=camera,
+                                       callback=pass_through, cb_type='3Proc', ring_frames=64, pixel_format='gray',
+                                       tif_compression=0)
+        report = recorder.recordVid()
+        assert report is not None and report.complete == 'yes' and report.written == frames
+
+
+def count_pipeline(frames: int = PIPELINE_FRAMES) -> Dict[str, float]:
+    """Instructions a frame of the processes that a frame passes, for tiny ones; some minutes. Raises RuntimeError."""
+    some, more = (_processes(number) for number in (frames, 2 * frames))
+    # A fork begins with the counts of the process that it came from; and the keeper does nothing for a frame.
+    began = more['keeper'] - some['keeper']
+    return {role: (more[role] - some[role] - began) / frames for role in ('reader', 'writer', 'callback')}
+
+
+def _processes(frames: int) -> Dict[str, int]:
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(['valgrind', '--tool=callgrind', f'--callgrind-out-file={folder}/out.%p', sys.executable,
+                               '-m', 'benchmarks.instructions', '--record', str(frames)], cwd=REPO,
+                              env={**os.environ, **IN_VECTORS, 'PYTHONHASHSEED': '0'}, stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f'valgrind ended with exit code {done.returncode}:\n{done.stderr[-3000:]}')
+        totals = [_total(path) for path in sorted(Path(folder).iterdir(), key=lambda path: int(path.suffix[1:]))]
+    if len(totals) != len(PROCESSES):
+        raise RuntimeError(f'{len(totals)} processes were counted, and a recording has {", ".join(PROCESSES)}')
+    return dict(zip(PROCESSES, totals))
+
+
+def _total(path: Path) -> int:
+    found = re.search(r'^(?:totals|summary): (\d+)', path.read_text(), re.MULTILINE)
+    return int(found.group(1)) if found else 0
 
 
 # ---------------------------------------------------------------- without valgrind
@@ -202,21 +278,24 @@ def times(pixel_format: str, width: int, height: int) -> Dict[str, Dict[str, Any
     return found
 
 
-def run(sizes: Sequence[str], formats: Sequence[str], frames: int, narrow: bool) -> Dict[str, Any]:
-    """Counts and times of all of it, JSON types."""
-    cases = []
+def run(sizes: Sequence[str], formats: Sequence[str], frames: int) -> Dict[str, Any]:
+    """Counts and times of all of it, JSON types. Where arm64 cannot be emulated 'arm64' says why."""
+    cases, arm64 = [], f'counted by {ARM_QEMU} -cpu {ARM_CPU}'
     for size in sizes:
         width, height = (int(side) for side in size.split('x'))
         for pixel_format in formats:
             stages = times(pixel_format, width, height)
             for name, instructions in count(pixel_format, width, height, frames).items():
                 stages[name]['instructions'] = instructions
-            if narrow:
-                for name, instructions in count(pixel_format, width, height, frames, NARROW).items():
-                    stages[name]['instructions_narrow'] = instructions
+            try:
+                for name, instructions in count_arm(pixel_format, width, height, frames).items():
+                    stages[name]['instructions_arm64'] = instructions
+            except RuntimeError as error:
+                arm64 = f'not counted: {error}'
             cases.append({'size': size, 'pixel_format': pixel_format, 'stages': stages})
     version = subprocess.run(['valgrind', '--version'], capture_output=True, text=True).stdout.strip()
-    return {'machine': facts(), 'valgrind': version, 'isa': _isa(), 'frames': frames, 'cases': cases}
+    return {'machine': facts(), 'valgrind': version, 'isa': _isa(), 'arm64': arm64, 'frames': frames, 'cases': cases,
+            'pipeline': count_pipeline()}
 
 
 def _isa() -> str:
@@ -229,25 +308,33 @@ def _isa() -> str:
 
 def tables(found: Mapping[str, Any]) -> str:
     """Everything as Markdown."""
-    lines = []
+    lines: List[str] = []
     for case in found['cases']:
-        stages = case['stages']
-        narrow = any('instructions_narrow' in stage for stage in stages.values())
-        lines += [f'### Instructions a frame, {case["size"].replace("x", "×")} {case["pixel_format"]}', '',
-                  f'User space, {found["isa"].upper()}' + (' and 16-byte vectors' if narrow else '')
-                  + f', counted by {found["valgrind"]}; CPU time beside it, without valgrind, one thread.', '',
-                  '| stage | instructions |' + (' 16-byte |' if narrow else '') + ' CPU µs | MB read + written |',
-                  '|---|---|' + ('---|' if narrow else '') + '---|---|']
-        for name, stage in stages.items():
-            cells = [f'{name}: {stage["what"]}', f'{stage["instructions"]:,.0f}']
-            cells += [f'{stage["instructions_narrow"]:,.0f}'] if narrow else []
-            moved = ' + '.join(f'{stage[key] / 1e6:.2f}' for key in ('bytes_read', 'bytes_written'))
-            lines.append(f'| {" | ".join(cells)} | {stage["cpu_us"]:.1f} | {moved} |')
-        predictor = stages['page']['instructions'] - stages['huffman']['instructions']
-        time_us = stages['page']['cpu_us'] - stages['huffman']['cpu_us']
-        lines += ['', f'Predictor and colour order (page less huffman): {predictor:,.0f} instructions, '
-                  f'{time_us:.0f} µs.', '']
-    return '\n'.join(lines)
+        lines += _stage_table(found, case)
+    lines += ['### Instructions a frame of a whole recording', '',
+              "64×48 gray, uncompressed, '3Proc' pass-through: the pipeline itself, Python mostly.", '',
+              '| process | instructions a frame |', '|---|---|']
+    lines += [f'| {role} | {instructions:,.0f} |' for role, instructions in found['pipeline'].items()]
+    return '\n'.join([*lines, f'| all | {sum(found["pipeline"].values()):,.0f} |', ''])
+
+
+def _stage_table(found: Mapping[str, Any], case: Mapping[str, Any]) -> List[str]:
+    stages = dict(case['stages'])
+    # What is not run by itself is a difference.
+    page, huffman = stages['page'], stages['huffman']
+    stages['predictor'] = {
+        'what': 'colour order and predictor: page less huffman',
+        **{key: page[key] - huffman[key] for key in page if key != 'what'}}
+    lines = [f'### Instructions a frame, {case["size"].replace("x", "×")} {case["pixel_format"]}', '',
+             f'User space only. x86: {found["isa"].upper()}, counted by {found["valgrind"]}. arm64: {found["arm64"]}. '
+             'CPU time beside it: here, without either, one thread.', '',
+             '| stage | x86 | arm64 | CPU here, µs | MB read + written |', '|---|---|---|---|---|']
+    for name, stage in stages.items():
+        arm64 = f'{stage["instructions_arm64"]:,.0f}' if 'instructions_arm64' in stage else '–'
+        moved = ' + '.join(f'{stage[key] / 1e6:.2f}' for key in ('bytes_read', 'bytes_written'))
+        lines.append(f'| {name}: {stage["what"]} | {stage["instructions"]:,.0f} | {arm64} | {stage["cpu_us"]:.1f} | '
+                     f'{moved} |')
+    return [*lines, '']
 
 
 def main() -> int:
@@ -256,22 +343,24 @@ def main() -> int:
     parser.add_argument('--sizes', '--size', nargs='+', default=[f'{SIZE[0]}x{SIZE[1]}'], metavar='WxH')
     parser.add_argument('--formats', nargs='+', default=list(FORMATS), choices=FORMATS)
     parser.add_argument('--frames', type=int, default=FRAMES, help='N; each stage is run for N and for 2N frames')
-    parser.add_argument('--no-narrow', action='store_true', help='count once only, with all vector instructions')
     parser.add_argument('--out', type=Path, default=REPO / 'benchmarks' / 'results')
+    parser.add_argument('--record', type=int, help=argparse.SUPPRESS)
     parser.add_argument('--marked', choices=FORMATS, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.marked:
+    if args.record:
+        _record(args.record)
+    elif args.marked:
         width, height = (int(side) for side in args.sizes[0].split('x'))
         _run_marked(args.marked, width, height, args.frames)
-        return 0
-    if shutil.which('valgrind') is None:
+    elif shutil.which('valgrind') is None:
         print('valgrind is not installed, and instructions cannot be counted without it; apt install valgrind',
               file=sys.stderr)
         return 1
-    found = run(args.sizes, args.formats, args.frames, not args.no_narrow)
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / 'instructions.json').write_text(json.dumps(found, indent=1))
-    print(tables(found))
+    else:
+        found = run(args.sizes, args.formats, args.frames)
+        args.out.mkdir(parents=True, exist_ok=True)
+        (args.out / 'instructions.json').write_text(json.dumps(found, indent=1))
+        print(tables(found))
     return 0
 
 
