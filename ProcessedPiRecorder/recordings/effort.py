@@ -34,7 +34,6 @@ MIN_SAVED = 0.001            # ... and of the raw ones: below that, even a third
 SAME_TIME = 1.25             # what is slower by less is as fast; a sample's time is no better known
 CPU_SHARE = 0.6              # of the interval; the rest is for the callback, the camera and surprises
 HURRY_SHARE = 0.5            # of the time until the ring is full, at most, for one page
-CALM = 8                     # a page whose like took an eighth of that, or less, need not be watched
 WALLS = 3                    # the seconds of the last pages of an effort are their median; with fewer the sample's count
 INTERVAL_PAGES = 64          # the interval is the mean over so many
 FIRST_PAGES = 8              # with fewer the camera's word counts
@@ -95,6 +94,7 @@ class EffortChooser:
         self._sizes: Dict[str, float] = {}             # by effort, as achieved since the last sample
         self._walls: Dict[str, Deque[float]] = {}      # the same for the last pages' seconds ...
         self._medians: Dict[str, float] = {}           # ... and their median, once there are enough
+        self._last_effort = ''                         # that a real page got
         self._slowdown = 1.0                           # wall seconds / CPU seconds of real pages
         self._arrivals: Deque[Tuple[int, int]] = deque(maxlen=INTERVAL_PAGES)
         self._pressure = 0
@@ -128,9 +128,9 @@ class EffortChooser:
         """Whether to give up the page whose encoding begins now: a function that is asked with the share that is done.
 
         It says yes when the rest would take longer than the ring has room. Then the page is to be stored.
-        None: there is so much room that nobody need ask (each question means waiting for the interpreter).
+        None: the source waits, so nobody need ask (each question means waiting for the interpreter).
         """
-        if self._waits or CALM * self._medians.get(effort, float('inf')) <= self._bridged_s(self._load()):
+        if self._waits:
             return None
         began = time.perf_counter()
 
@@ -195,14 +195,12 @@ class EffortChooser:
         if walls is None:
             walls = self._walls[effort] = deque(maxlen=WALLS)
         walls.append(seconds)
+        self._last_effort = effort
         if len(walls) == WALLS:
             self._medians[effort] = sorted(walls)[WALLS // 2]
 
     def _decide(self) -> Choice:
-        # As real pages took, else as the sample says.
-        medians, slowdown = self._medians, self._slowdown
-        trials = [Trial(effort, size, medians[effort] if effort in medians else seconds * slowdown)
-                  for effort, size, seconds in self._trials]
+        trials = self._trials_here_and_now()
         if self._waits:
             return Choice(best_trial(trials, float('inf')).effort if trials else 'huffman', 0)
         load = self._load()
@@ -218,6 +216,18 @@ class EffortChooser:
         if hurried == unhurried:
             return Choice(unhurried, 0)
         return Choice(hurried, self._pressure or (2 if hurried == 'stored' else 1))
+
+    def _trials_here_and_now(self) -> List[Trial]:
+        """With the seconds that real pages took; where there are none, the sample's, as much longer as with the others.
+
+        (What an effort in use takes beside everything else must not be compared with what another took alone.)
+        """
+        medians, slowdown = self._medians, self._slowdown
+        for effort, _, seconds in self._trials:
+            if effort == self._last_effort and effort in medians and seconds > 0:
+                slowdown = medians[effort] / seconds
+        return [Trial(effort, size, medians[effort] if effort in medians else seconds * slowdown)
+                for effort, size, seconds in self._trials]
 
     def _under_pressure(self, trials: List[Trial], affordable_s: float) -> str:
         if self._pressure == 2:
