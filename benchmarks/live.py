@@ -68,10 +68,9 @@ def _paced(folder: Path, size: str, pixel_format: str, rounds: int, seconds: flo
 
 
 def _memory(folder: Path, rounds: int, seconds: float, framerate: float) -> List[Dict[str, Any]]:
-    return [{'opencv': opencv, 'round': number,
-             **in_fresh_process('memory', folder=str(folder), width=1280, height=480, framerate=framerate,
-                                seconds=seconds, opencv=opencv)}
-            for number in range(rounds) for opencv in (False, True)]
+    return [{'round': number, **in_fresh_process('memory', folder=str(folder), width=1280, height=480,
+                                                 framerate=framerate, seconds=seconds)}
+            for number in range(rounds)]
 
 
 def _starts(folder: Path, count: int, framerate: float) -> Dict[str, Any]:
@@ -82,14 +81,14 @@ def _imports(count: int) -> Dict[str, Any]:
     """Wall seconds of fresh interpreters that import nothing, numpy, and the package; in turn."""
     scripts = {'bare': 'pass', 'numpy': 'import numpy', 'package': 'import ProcessedPiRecorder'}
     seconds: Dict[str, List[float]] = {name: [] for name in scripts}
-    for number in range(count + 1):
+    # First this: it warms up the disk cache and the byte code.
+    loaded = subprocess.run([sys.executable, '-c', 'import sys, ProcessedPiRecorder; print("cv2" in sys.modules)'],
+                            cwd=REPO, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    for _ in range(count):
         for name, script in scripts.items():
             begun = time.perf_counter()
             subprocess.run([sys.executable, '-c', script], cwd=REPO, check=True)
-            if number:                       # the first round warms up the disk cache and the byte code
-                seconds[name].append(time.perf_counter() - begun)
-    loaded = subprocess.run([sys.executable, '-c', 'import sys, ProcessedPiRecorder; print("cv2" in sys.modules)'],
-                            cwd=REPO, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+            seconds[name].append(time.perf_counter() - begun)
     return {**seconds, 'loads_cv2': loaded == 'True'}
 
 
@@ -121,8 +120,8 @@ def _cpu(found: Mapping[str, Any], size: str, contender: str) -> List[float]:
     return [trial['cpu_ms_a_frame'] for trial in _trials(found, size, contender)]
 
 
-def _beyond_ring_mb(found: Mapping[str, Any], opencv: bool) -> List[float]:
-    return [trial['beyond_ring'] / 1e6 for trial in found['memory'] if trial['opencv'] is opencv]
+def _beyond_ring_mb(found: Mapping[str, Any]) -> List[float]:
+    return [trial['beyond_ring'] / 1e6 for trial in found['memory']]
 
 
 def _import_s(found: Mapping[str, Any], name: str) -> List[float]:
@@ -148,7 +147,7 @@ def targets(found: Mapping[str, Any]) -> List[Dict[str, Any]]:
         rows.append(_row(f'CPU per frame at {found["settings"]["framerate"]:g} fps, {CPU_SIZE} {_format(found)}, of '
                          "the original's architecture", '≤ 1/5',
                          f'1/{original / own:.1f} ({own:.2f} of {original:.2f} ms)', own * 5 <= original))
-    beyond = statistics.median(_beyond_ring_mb(found, False))
+    beyond = statistics.median(_beyond_ring_mb(found))
     rows.append(_row('memory (PSS) of all processes beyond the ring', '≤ 150 MB', f'{beyond:.0f} MB', beyond <= 150))
     start = statistics.median(found['starts']['warm_s'])
     rows.append(_row('`recordVid()` to the first frame (synthetic, fork)', '≤ 0.3 s', f'{start:.3f} s', start <= 0.3))
@@ -203,15 +202,11 @@ def _paced_cells(found: Mapping[str, Any], size: str, name: str, trials: List[Ma
 
 
 def _memory_table(found: Mapping[str, Any]) -> str:
-    lines = ['### Memory in mid-recording', '',
-             "PSS of all processes, the script's included, in the middle of a recording of 1280×480 BGR at 60 fps "
-             "through '3Proc'.", '', '| script | beyond the ring, MB | with the ring, MB | ring, frames |',
-             '|---|---|---|---|']
-    for opencv, script in ((False, 'imports the recorder only'), (True, 'has imported cv2 itself')):
-        trials = [trial for trial in found['memory'] if trial['opencv'] is opencv]
-        lines.append(f'| {script} | {_spread(_beyond_ring_mb(found, opencv), 0)} | '
-                     f'{_spread([trial["pss"] / 1e6 for trial in trials], 0)} | {trials[0]["ring_frames"]} |')
-    return '\n'.join([*lines, ''])
+    ring = found['memory'][0]['ring_frames']
+    return '\n'.join(['### Memory in mid-recording', '',
+                      "PSS of all processes, the script's included, in the middle of a recording of 1280×480 BGR "
+                      f"through '3Proc', without its ring of {ring} frames: {_spread(_beyond_ring_mb(found), 0)} MB, "
+                      'median (min–max).', ''])
 
 
 def _start_table(found: Mapping[str, Any]) -> str:

@@ -122,13 +122,10 @@ def _latencies(ready_ns: np.ndarray, called_ns: np.ndarray) -> Dict[str, Any]:
 
 # ---------------------------------------------------------------- memory
 
-def memory(folder: str, width: int, height: int, framerate: float, seconds: float, opencv: bool) -> Dict[str, Any]:
-    """PSS of all processes in mid-recording, this script's included; bytes. The ring's part of it: ``shmem``.
-
-    opencv: whether the script itself has loaded OpenCV, as scripts with a callback mostly have.
+def memory(folder: str, width: int, height: int, framerate: float, seconds: float) -> Dict[str, Any]:
+    """PSS of all processes in mid-recording, this script's included; bytes. ``shmem``: the ring's part of it, as far as
+    it has been touched.
     """
-    if opencv:
-        import cv2  # noqa: F401  (its memory is what is measured)
     path = Path(folder) / 'memory.tif'
     path.unlink(missing_ok=True)
     recorder = ProcessedPiRecorder(path, width, height, 1, framerate, seconds, display=False, camera='synthetic',

@@ -44,7 +44,7 @@ def test_the_recorder_recorded_while_it_was_looked_at(tiny_live: Dict[str, Any])
             assert trial['complete'] == 'yes' and sum(trial['effort'].values()) == 50
             assert ('none' in trial['effort']) == ('uncompressed' in trial['contender'])
     for trial in tiny_live['memory']:
-        assert trial['complete'] == 'yes' and trial['written'] > 0
+        assert trial['written'] > 0
         assert 0 < trial['shmem'] < trial['pss'] and trial['beyond_ring'] == trial['pss'] - trial['shmem']
 
 
@@ -107,7 +107,7 @@ def made_up_live(recorder_ms: List[float], queue_ms: float, cpu_ms: float) -> Di
         ('recorder', recorder_ms, cpu_ms), ('pickled queue', [queue_ms] * 100, 3.0), ('original', [9.0] * 100, 30.0))]
     return {'settings': {'rounds': 1, 'seconds': 1, 'framerate': 60, 'pixel_format': 'bgr', 'sizes': sizes,
                          'warm_up_frames': 2},
-            'paced': paced, 'memory': [{'opencv': False, 'pss': 400_000_000, 'shmem': 260_000_000,
+            'paced': paced, 'memory': [{'pss': 400_000_000, 'shmem': 260_000_000,
                                         'beyond_ring': 140_000_000, 'ring_frames': 120}],
             'starts': {'cold_s': 9.0, 'warm_s': [0.2, 0.25, 0.9]},
             'imports': {'bare': [0.02, 0.03], 'numpy': [0.1, 0.1], 'package': [0.12, 0.13], 'loads_cv2': False}}
