@@ -185,7 +185,19 @@ def _paced_table(found: Mapping[str, Any]) -> str:
             trials = _trials(found, size, name)
             if trials:
                 lines.append('| ' + ' | '.join(_paced_cells(found, size, name, trials)) + ' |')
-    return '\n'.join([*lines, '', *(f'- {name}: {what}' for name, what in PACED.items()), ''])
+    return '\n'.join([*lines, '', *(f'- {name}: {what}' for name, what in PACED.items()), *_told(found), ''])
+
+
+def _told(found: Mapping[str, Any]) -> List[str]:
+    """What the recorder's own reports say of its latency: all frames, from arrival in the reader."""
+    lines = []
+    for size in found['settings']['sizes']:
+        told = [trial['told_ms']['callback'] for trial in _trials(found, size, 'recorder') if 'told_ms' in trial]
+        if told:
+            p50, p99 = (_spread([one[key] for one in told], 2) for key in ('p50', 'p99'))
+            lines.append(f'- what the reports of *recorder* themselves tell at {size}, all frames, ms: p50 {p50}, '
+                         f'p99 {p99}')
+    return lines
 
 
 def _paced_cells(found: Mapping[str, Any], size: str, name: str, trials: List[Mapping[str, Any]]) -> Iterable[str]:
