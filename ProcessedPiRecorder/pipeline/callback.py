@@ -229,7 +229,7 @@ def callback_main(channel: Channel, plan: Plan, arguments: CallbackArguments) ->
     message = channel.receive()
     if message is None or message[0] != 'ring':
         return 0
-    ring = Ring(message[2][0], message[1])
+    ring = Ring(message[2][0], message[1], at_once=True)
     runner = CallbackRunner(plan, ring, arguments, channel.send)
     try:
         _end_with_parent(True)             # a thread would do, but what __enter__ forks should come of one thread

@@ -426,7 +426,7 @@ def reader_main(channel: Channel, plan: Plan, arguments: ReaderArguments) -> int
             return 0
         layout = message[1]
         fit_link(arguments.frames_fd, layout.slots)
-        sink = RingSink(plan, granted, Ring(message[2][0], layout), frames, free)
+        sink = RingSink(plan, granted, Ring(message[2][0], layout, at_once=True), frames, free)
         channel.send('ready', None)
         message = channel.receive()
         if message is not None and message[0] == 'go':

@@ -53,14 +53,15 @@ def _start_inner_callback(channel: Channel, plan: Plan, ring: Ring,
 
 def writer_main(channel: Channel, plan: Plan, arguments: WriterArguments) -> int:
     """Entry of the writer process."""
+    if plan.request.pixel_format == 'bgr':
+        import cv2                         # while the camera is opened: it takes a tenth of a second
+        if arguments.inner is None:
+            cv2.setNumThreads(0)           # pages are spread over the cores already; a callback's thread keeps its own
     message = channel.receive()
     if message is None or message[0] != 'ring':
         return 0
     layout, granted = message[1]
-    ring = Ring(message[2][0], layout)
-    if arguments.inner is None:
-        import cv2
-        cv2.setNumThreads(0)               # pages are spread over the cores already; a callback's thread keeps its own
+    ring = Ring(message[2][0], layout, at_once=True)
     try:
         hub = Hub(channel, plan, granted, ring, arguments)
     except Exception as error:
