@@ -1,0 +1,179 @@
+"""Putting pages in order, whose turn it is to write, and when the hub and a waiting source are woken."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from pathlib import Path
+from typing import List
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from recording_tools import assert_matches_truth, paced, recorder, wait_until
+
+from ProcessedPiRecorder.errors import RecordingFileError
+from ProcessedPiRecorder.recordings import part as part_module
+from ProcessedPiRecorder.recordings.page import PageRecord
+from ProcessedPiRecorder.recordings.sink import PageJob, PageSink
+from ProcessedPiRecorder.recordings.stages import InOrder
+
+
+@given(st.permutations(list(range(12))), st.integers(1, 5))
+def test_items_are_taken_in_order_whatever_the_order_they_come_in(numbers: List[int], limit: int) -> None:
+    order: InOrder[int] = InOrder()
+    taken: List[int] = []
+    for came, number in enumerate(numbers, 1):
+        has_turn = order.put(number, number)
+        assert has_turn == (number == len(taken)) and order.received == came
+        while has_turn:
+            items = order.take(limit)
+            assert len(items) <= limit
+            taken += items
+            has_turn = bool(items)
+    assert taken == list(range(12))
+
+
+def test_one_thread_at_a_time_has_the_turn_and_nothing_is_left_behind() -> None:
+    order: InOrder[int] = InOrder()
+    taken: List[int] = []
+    writing, pick = threading.Lock(), threading.Lock()
+    work = list(range(2000))
+    random.Random(1).shuffle(work)
+
+    def next_number() -> int:
+        with pick:
+            return work.pop() if work else -1
+
+    def run() -> None:
+        number = next_number()
+        while number >= 0:
+            items = order.take(7) if order.put(number, number) else []
+            while items:
+                assert writing.acquire(blocking=False)      # from one take to the next the turn is ours alone
+                taken.extend(items)
+                time.sleep(0)
+                writing.release()
+                items = order.take(7)
+            number = next_number()
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert taken == list(range(2000))
+
+
+def test_whoever_breaks_off_learns_whether_somebody_is_still_writing() -> None:
+    idle: InOrder[str] = InOrder()
+    idle.put(1, 'not its turn')
+    assert idle.break_off()
+    assert not idle.put(0, 'too late') and idle.take(5) == []
+    busy: InOrder[str] = InOrder()
+    assert busy.put(0, 'its turn')
+    assert not busy.break_off()
+    assert busy.take(5) == [] and busy.break_off()
+
+
+class Sink:
+    """A sink whose disk breaks when the test says so."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch, sync_interval_s: float = 60.0) -> None:
+        self.news: List[str] = []
+        self.breaks = threading.Event()
+        append = part_module.RecordingPart.append
+
+        def append_or_break(part: part_module.RecordingPart, pages: object) -> None:
+            if self.breaks.is_set():
+                raise RecordingFileError('the disk is gone')
+            append(part, pages)                        # type: ignore[arg-type]
+
+        monkeypatch.setattr(part_module.RecordingPart, 'append', append_or_break)
+        self.sink = PageSink(path, height=8, width=8, pixel_format='gray', level=6, waits=True,
+                             sync_interval_s=sync_interval_s, on_written=self._on_written, on_error=self._on_error)
+        self.sink.publish()
+        self._count = 0
+
+    def _on_written(self, jobs: List[PageJob]) -> None:
+        self.news += ['written'] * len(jobs)
+
+    def _on_error(self, error: BaseException) -> None:
+        self.news.append(str(error))
+
+    def submit(self) -> None:
+        self._count += 1
+        self.sink.submit(PageJob(np.zeros((8, 8), np.uint8), PageRecord(self._count - 1, self._count)))
+
+
+def test_an_error_is_told_once_and_nothing_is_reported_written_after_it(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Sink(tmp_path / 'a.tif', monkeypatch)
+    for _ in range(20):
+        made.submit()
+    wait_until(lambda: len(made.news) == 20)
+    made.breaks.set()
+    for _ in range(20):
+        made.submit()
+    wait_until(lambda: len(made.news) == 21)
+    with pytest.raises(RecordingFileError, match='the disk is gone'):
+        made.sink.finish(lambda info: {})
+    assert made.news == ['written'] * 20 + ['the disk is gone']
+
+
+def test_an_error_that_nobody_writes_in_is_told_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sync fails while no page is under way: no worker would come by and notice."""
+    made = Sink(tmp_path / 'a.tif', monkeypatch, sync_interval_s=0.05)
+    made.submit()
+    wait_until(lambda: made.sink._part.unlinked_pages == 0 and made.news == ['written'])
+
+    def fail(part: part_module.RecordingPart) -> None:
+        raise RecordingFileError('the sync failed')
+
+    with monkeypatch.context() as broken:
+        broken.setattr(part_module.RecordingPart, 'sync', fail)
+        made.submit()
+        wait_until(lambda: made.news == ['written', 'written', 'the sync failed'])
+    with pytest.raises(RecordingFileError, match='the sync failed'):
+        made.sink.finish(lambda info: {})
+    assert made.news == ['written', 'written', 'the sync failed']
+
+
+def test_pages_after_a_pause_are_synced_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The syncer sleeps without an end while there is nothing to sync; the next page must wake it."""
+    made = Sink(tmp_path / 'a.tif', monkeypatch, sync_interval_s=0.05)
+    for number in range(5):
+        made.submit()
+        wait_until(lambda wanted=number + 1: len(made.news) == wanted and made.sink._part.unlinked_pages == 0, 5)
+        time.sleep(0.12)
+    made.sink.finish(lambda info: {})
+
+
+@pytest.mark.parametrize('ring_frames', [4, 500])
+def test_the_last_pages_before_a_pause_are_counted_though_nothing_else_happens(
+        tmp_path: Path, ring_frames: int) -> None:
+    """The hub is woken for many written pages at once; but not only then."""
+    with recorder(tmp_path / 'a.tif', blocking=False, ring_frames=ring_frames,
+                  controls=paced(stall_at=7, stall_s=60)) as rec:
+        rec.recordVid()
+        wait_until(lambda: rec.status().written == 7, 10)
+        assert rec.status().captured == 7
+
+
+@pytest.mark.parametrize('cb_type', [None, '2Proc', '3Proc'])
+@pytest.mark.parametrize('ring_frames', [4, 5, 32])
+def test_a_source_that_waits_gets_its_slots_back_whatever_the_ring(
+        tmp_path: Path, ring_frames: int, cb_type: str) -> None:
+    """It is woken for many free slots at once; the last ones must not be kept back for ever."""
+    rec = recorder(tmp_path / 'a.tif', ring_frames=ring_frames, controls={'frames': 203}, cb_type=cb_type,
+                   callback=newest if cb_type else None)
+    report = rec.recordVid()
+    assert report is not None and report.complete == 'yes' and report.written == 203
+    assert_matches_truth(tmp_path / 'a.tif', rec.settings, 203)
+
+
+def newest(buffer: object, cb_queue: object) -> np.ndarray:
+    """Returns each frame as it came."""
+    return buffer[-1]                                  # type: ignore[index]
