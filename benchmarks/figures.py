@@ -76,8 +76,9 @@ def ratio(case: Optional[Case], name: str, other: str) -> Optional[Spread]:
 
 
 def share_of_limit(case: Optional[Case], name: str) -> Optional[Spread]:
-    """Frames/s, of the bare codec's or the disk's, whichever allows less."""
-    return _paired(case, [name, BARE, DISK_COMPRESSED], lambda one, *limits: _rate(one) / min(map(_rate, limits)))
+    """Frames/s, of the bare codec's or the disk's (where it was measured, too), whichever allows less."""
+    limits = [BARE, DISK_COMPRESSED] if entry(case, DISK_COMPRESSED) else [BARE]
+    return _paired(case, [name, *limits], lambda one, *limits: _rate(one) / min(map(_rate, limits)))
 
 
 def share_of_disk(case: Optional[Case], name: str) -> Optional[Spread]:

@@ -32,8 +32,11 @@ def write(folder: Path) -> Path:
                                 f'{", ".join(f"{name}.json" for name in PARTS)}; run  python -m benchmarks all')
     pictures = _plots(found, folder)
     lines = ['# What was measured', '', 'Made by `python -m benchmarks report`; see [the suite](../README.md).', '']
+    machines: Dict[str, List[str]] = {}
     for name, stored in found.items():
-        lines += [f'`{name}`: {machine_line(stored)}', '']
+        machines.setdefault(machine_line(stored), []).append(name)
+    for line, names in machines.items():
+        lines += [f'{", ".join(f"`{name}`" for name in names)}: {line}', '']
     lines += ['## Aims', '', *_aims_table(found), '']
     for name, stored in found.items():
         lines += [f'## {name.capitalize()}', '', importlib.import_module(PARTS[name]).tables(stored).strip(), '']
@@ -62,10 +65,8 @@ def machine_line(stored: Mapping[str, Any]) -> str:
     packages = ', '.join(f'{name} {version}' for name, version in machine['packages'].items() if version)
     disk = machine.get('disk', {})
     where = f', {disk["filesystem"]} on a disk ({disk.get("device", "unknown")})' if disk else ''
-    when = stored.get('settings', {}).get('date')
     return (f'{machine["cpu"]}, {machine["cores"]} cores, {machine["memory_gb"]:g} GB, Linux {machine["kernel"]}'
-            f'{where}; Python {machine["python"]}, {packages}, ffmpeg {machine["ffmpeg"] or "missing"}'
-            f'{f"; {when}" if when else ""}.')
+            f'{where}; Python {machine["python"]}, {packages}, ffmpeg {machine["ffmpeg"] or "missing"}.')
 
 
 def _aims_table(found: Mapping[str, Any]) -> Iterator[str]:

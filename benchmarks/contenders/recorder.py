@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any, ClassVar, Dict, Iterator, Optional, Sequence
 
@@ -25,7 +26,11 @@ def look_only(buffer: Any, cb_queue: Any) -> None:
 
 
 class Recorder(Contender):
-    """A blocking recording of a camera that waits for the recorder and copies each frame from memory into its slot."""
+    """A blocking recording of a camera that waits for the recorder and copies each frame from memory into its slot.
+
+    details: the report's, and start_s, from recordVid to the first frame; end_s, from the last frame taken (a whole ring may
+    wait to be written then) to its return.
+    """
 
     group = 'recorder'
     cb_type: ClassVar[Optional[str]] = None
@@ -41,11 +46,14 @@ class Recorder(Contender):
                                   callback=type(self).__dict__['callback'] if self.cb_type else None,
                                   pixel_format='gray' if frames[0].ndim == 2 else 'bgr')
         meter.begin()
+        begun_ns = time.monotonic_ns()
         report = rec.recordVid()
+        ended_ns = time.monotonic_ns()
         meter.first_frame(camera.first_ns)
         if report is None or report.complete != 'yes' or report.written != count:
             raise RuntimeError(f'the recording is not complete: {report}')
-        return {'effort': report.effort, 'ring_high_water': report.ring_high_water, 'latency_ms': report.latency_ms,
+        return {'start_s': (camera.first_ns - begun_ns) / 1e9, 'end_s': (ended_ns - int(camera.ready_ns[-1])) / 1e9,
+                'effort': report.effort, 'ring_high_water': report.ring_high_water, 'latency_ms': report.latency_ms,
                 'compression_ratio': report.compression_ratio, 'callback_ms': report.callback_ms}
 
     def decode(self, path: Path) -> Iterator[np.ndarray]:
