@@ -28,8 +28,8 @@ def look_only(buffer: Any, cb_queue: Any) -> None:
 class Recorder(Contender):
     """A blocking recording of a camera that waits for the recorder and copies each frame from memory into its slot.
 
-    details: the report's, and start_s, from recordVid to the first frame; end_s, from the last frame taken (a whole ring may
-    wait to be written then) to its return.
+    details: the report's, and start_s, from recordVid to the first frame; end_s, from the last frame taken (a whole
+    ring may wait to be written then) to its return.
     """
 
     group = 'recorder'
