@@ -1,4 +1,4 @@
-"""Putting pages in order, whose turn it is to write, and when the hub and a waiting source are woken."""
+"""Putting pages in order, whose turn it is to write, who is woken when; and the ring that is made ahead."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recording_tools import assert_matches_truth, paced, recorder, wait_until
 
-from ProcessedPiRecorder.errors import RecordingFileError
+from ProcessedPiRecorder import Settings
+from ProcessedPiRecorder.cameras import Granted, SyntheticCamera
+from ProcessedPiRecorder.errors import RecordingFileError, RingError, SettingsError
+from ProcessedPiRecorder.pipeline import ring as ring_module
+from ProcessedPiRecorder.pipeline.plan import Plan
+from ProcessedPiRecorder.pipeline.ring_ahead import RingMaker
 from ProcessedPiRecorder.recordings import part as part_module
 from ProcessedPiRecorder.recordings.page import PageRecord
 from ProcessedPiRecorder.recordings.sink import PageJob, PageSink
@@ -177,3 +182,69 @@ def test_a_source_that_waits_gets_its_slots_back_whatever_the_ring(
 def newest(buffer: object, cb_queue: object) -> np.ndarray:
     """Returns each frame as it came."""
     return buffer[-1]                                  # type: ignore[index]
+
+
+def maker(**settings: object) -> RingMaker:
+    """For a camera that is asked for 96 x 64 at 50 Hz unless told otherwise."""
+    asked = {'x_resolution': 96, 'y_resolution': 64, 'framerate': 50, 'display': False, **settings}
+    return RingMaker(Plan(Settings(tif_path=Path('a.tif'), **asked), SyntheticCamera(), 'fork', None))
+
+
+def granted(width: int = 96, height: int = 64, framerate: float = 50.0, pixel_format: str = 'bgr') -> Granted:
+    return Granted(width, height, width, height, framerate, pixel_format, 'none', 'none')
+
+
+def test_a_camera_that_grants_what_is_asked_gets_the_ring_made_ahead() -> None:
+    made = maker()
+    made.make_ahead()
+    ahead = made._ahead
+    assert ahead is not None
+    ring = made.ring_for(granted())
+    assert ring is ahead and ring.layout.shape == (64, 96, 3) and ring.layout.slots == 100
+    ring.close()
+
+
+@pytest.mark.parametrize('other', [granted(128, 64), granted(framerate=20.0), granted(pixel_format='gray')],
+                         ids=['size', 'rate', 'format'])
+def test_a_camera_that_grants_something_else_gets_a_ring_of_its_own(other: Granted) -> None:
+    made = maker()
+    made.make_ahead()
+    ahead = made._ahead
+    assert ahead is not None
+    ring = made.ring_for(other)
+    assert ring.layout.shape[:2] == (other.height, other.width) and ring.layout.slots == round(2 * other.framerate)
+    assert ahead.fd == -1                              # given back
+    ring.close()
+
+
+def test_a_ring_made_ahead_is_not_planned_again_in_the_memory_that_it_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = [100 * 96 * 64 * 3]
+    monkeypatch.setattr(ring_module, 'available_memory', lambda: free[0])
+    made = maker()
+    made.make_ahead()
+    free[0] = 1000
+    ring = made.ring_for(granted())
+    assert ring.layout.slots == 22                     # a quarter of what was free then, in whole memory pages
+    ring.close()
+
+
+def test_what_is_wrong_with_a_ring_is_told_when_the_camera_has_said_what_it_grants() -> None:
+    made = maker(ring_mb=0.001)
+    made.make_ahead()
+    with pytest.raises(SettingsError, match='ring_mb'):
+        made.ring_for(granted())
+    made = maker(ring_frames=20, cb_timeout=60, callback=newest)
+    made.make_ahead()
+    with pytest.raises(SettingsError, match='cb_timeout=60 s holds'):
+        made.ring_for(granted())
+    too_large = maker(x_resolution=16_000, y_resolution=16_000, ring_frames=10_000)
+    too_large.make_ahead()
+    with pytest.raises(RingError, match='free memory'):
+        too_large.ring_for(granted(16_000, 16_000))
+
+
+def test_the_cameras_own_defaults_are_waited_for() -> None:
+    made = maker(framerate=0)
+    made.make_ahead()
+    assert made._ahead is None
+    made.ring_for(granted()).close()

@@ -29,12 +29,11 @@ from .plan import (
     RESTART_PAUSE_S,
     STOP_GRACE_S,
     Plan,
-    check_timeout,
     slowest_call_s,
 )
 from .processes import Child, ending_of
-from .reader import granted_shape
-from .ring import Ring, Stat, plan_ring
+from .ring import Stat
+from .ring_ahead import RingMaker
 
 __all__ = ['keeper_main']
 
@@ -62,6 +61,7 @@ class Keeper:
         self._loop.watch_deaths()
         self._loop.watch(parent, self._receive_from_parent)
         self._crew = Crew(parent, plan, self._hear)
+        self._ring_maker = RingMaker(plan)
         self._granted: Any = None
         self._ready: Dict[str, bool] = {}
         self._gone = False                             # the word to go was given
@@ -121,6 +121,7 @@ class Keeper:
         except OSError as error:
             raise _StartFailed(RemoteError.of(error, 'RecorderError', CANNOT_START)) from None
         self._ready.pop('display', None)       # a window never holds up a recording
+        self._ring_maker.make_ahead()
         limit_s = self._settings.camera_start_timeout
         self._loop.after('start', limit_s, lambda: self._start_timed_out('camera', limit_s))
         while self._granted is None:
@@ -138,14 +139,12 @@ class Keeper:
 
     def _make_ring(self) -> None:
         """Now that the camera has said what it gives: the ring, for everyone."""
-        settings, granted = self._settings, self._granted
+        granted = self._granted
         try:
-            layout = plan_ring(settings, granted_shape(self._plan, granted), granted.framerate)
-            check_timeout(settings, granted, layout.slots)
-            ring = Ring.create(layout)
+            ring = self._ring_maker.ring_for(granted)
         except RecorderError as error:
             raise _StartFailed(RemoteError.of(error, 'RingError')) from None
-        self._crew.ring = ring
+        layout, self._crew.ring = ring.layout, ring
         for role in self._crew.members:
             self._crew.tell(role, 'ring', (layout, granted) if role == 'writer' else layout, [ring.fd])
         self._parent.send('granted', (layout, granted), [ring.fd])
