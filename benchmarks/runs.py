@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -55,16 +57,26 @@ def run_apart(name: str, material: Material, count: int, options: Optional[Mappi
     told = {'name': name, 'frames': str(material.frames), 'folder': str(material.folder), 'count': count,
             'options': dict(options or {}), 'verify': verify, 'answer': str(answer)}
     environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))}
+    process = subprocess.Popen([sys.executable, '-m', 'benchmarks.runs'], env=environment, text=True, encoding='utf-8',
+                               stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                               start_new_session=True)
     try:
-        done = subprocess.run([sys.executable, '-m', 'benchmarks.runs'], input=json.dumps(told), env=environment,
-                              capture_output=True, text=True, timeout=LONGEST_S)
+        _, said = process.communicate(json.dumps(told), timeout=LONGEST_S)
     except subprocess.TimeoutExpired:
         raise RunFailed(f'{name} did not end within {LONGEST_S} s') from None
-    if done.returncode or not answer.exists():
-        said = (done.stderr.strip() or f'exit code {done.returncode}').splitlines()[-1]
-        raise RunFailed(f'{name}: {said}')
+    finally:
+        _end_all(process)
+    if process.returncode or not answer.exists():
+        raise RunFailed(f'{name}: {(said.strip() or f"exit code {process.returncode}").splitlines()[-1]}')
     found: Dict[str, Any] = json.loads(answer.read_text())
     return found
+
+
+def _end_all(process: 'subprocess.Popen[str]') -> None:
+    """What the run may have left: consumers that spin would do so for ever."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
 
 
 def _run_here(told: Mapping[str, Any]) -> Dict[str, Any]:

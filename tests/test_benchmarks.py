@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks import figures, report, throughput
+from benchmarks import figures, report, runs, throughput
 from benchmarks.__main__ import app
 from benchmarks.contenders import CONTENDERS
 from benchmarks.contenders.limits import spread
@@ -99,6 +99,14 @@ def test_a_run_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ['answer.json', 'frames.npy']
     with pytest.raises(RunFailed, match='no such contender'):
         run_apart('no such contender', material, 9)
+
+
+def test_a_run_that_does_not_end_is_ended_with_all_its_processes(tmp_path: Path,
+                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, 'LONGEST_S', 3)
+    material = Material.stored(camera_like(96, 64, 'gray', 4), tmp_path)
+    with pytest.raises(RunFailed, match='within 3 s'):
+        run_apart("original's architecture", material, 10_000_000)
 
 
 def test_a_small_campaign_from_start_to_report(tmp_path: Path) -> None:
