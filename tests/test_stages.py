@@ -237,7 +237,7 @@ def test_what_is_wrong_with_a_ring_is_told_when_the_camera_has_said_what_it_gran
     made.make_ahead()
     with pytest.raises(SettingsError, match='cb_timeout=60 s holds'):
         made.ring_for(granted())
-    too_large = maker(x_resolution=16_000, y_resolution=16_000, ring_frames=10_000)
+    too_large = maker(x_resolution=16_000, y_resolution=16_000, ring_frames=8_000)
     too_large.make_ahead()
     with pytest.raises(RingError, match='free memory'):
         too_large.ring_for(granted(16_000, 16_000))

@@ -246,7 +246,8 @@ def _load(name: str) -> Any:
 
 
 def _entry_points() -> Dict[str, Any]:
-    from importlib import metadata          # here: it brings all of the email package along
+    from importlib import metadata  # here: it brings all of the email package along
+
     if sys.version_info >= (3, 10):
         found: Any = metadata.entry_points(group=ENTRY_POINT_GROUP)
     else:

@@ -54,7 +54,9 @@ def _start_inner_callback(channel: Channel, plan: Plan, ring: Ring,
 def writer_main(channel: Channel, plan: Plan, arguments: WriterArguments) -> int:
     """Entry of the writer process."""
     if plan.request.pixel_format == 'bgr':
-        import cv2                         # while the camera is opened: it takes a tenth of a second
+        # While the camera is opened: it takes a tenth of a second.
+        import cv2
+
         if arguments.inner is None:
             cv2.setNumThreads(0)           # pages are spread over the cores already; a callback's thread keeps its own
     message = channel.receive()

@@ -1,7 +1,7 @@
 """Which compression effort a page gets: the best for the content that the machine can afford.
 
-* *Content*: every SAMPLE_EVERY pages (less often where nothing changes), or when the achieved ratio shifts, a sample of rows is encoded with each
-  candidate. Camera noise holds no matches, so Huffman coding alone is smaller *and* faster there than Deflate's
+* *Content*: every SAMPLE_EVERY pages (less often where nothing changes), or when the achieved ratio shifts, a sample of
+  rows is encoded with each candidate. Camera noise holds no matches, so Huffman coding alone is smaller *and* faster there than Deflate's
   levels; flat scenes are the opposite. No effort is best everywhere, so it is measured.
 * *Affordability*: for a source that does not wait, a page's estimated seconds, shared by the threads, must fit
   the camera's interval with a margin.
@@ -34,7 +34,7 @@ MIN_SAVED = 0.001            # ... and of the raw ones: below that, even a third
 SAME_TIME = 1.25             # what is slower by less is as fast; a sample's time is no better known
 CPU_SHARE = 0.6              # of the interval; the rest is for the callback, the camera and surprises
 HURRY_SHARE = 0.5            # of the time until the ring is full, at most, for one page
-WALLS = 3                    # the seconds of the last pages of an effort are their median; with fewer the sample's count
+WALLS = 3                    # an effort's seconds are the median of its last pages; before, the sample's count
 INTERVAL_PAGES = 64          # the interval is the mean over so many
 FIRST_PAGES = 8              # with fewer the camera's word counts
 DEFAULT_INTERVAL_S = 1 / 60  # for a camera that does not know its rate

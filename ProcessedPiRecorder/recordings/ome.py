@@ -60,7 +60,8 @@ def ome_xml(facts: FileFacts, annotations: Mapping[str, Any]) -> bytes:
     for number, (name, value) in enumerate(annotations.items()):
         if not _NAME.fullmatch(name):
             raise ValueError(f'an annotation is named {name!r}; use letters, digits, "_", "." and "-" only')
-        pieces.append(f'{_begin_annotation(number, name)}{to_json(value).translate(_ESCAPES)}</Value></CommentAnnotation>')
+        text = to_json(value).translate(_ESCAPES)
+        pieces.append(f'{_begin_annotation(number, name)}{text}</Value></CommentAnnotation>')
     pieces.append(_begin_annotation(len(annotations), 'seal'))
     document = ''.join(pieces).encode('ascii', 'xmlcharrefreplace')
     return document + b'"%08x"</Value></CommentAnnotation></StructuredAnnotations></OME>' % crc32(document)
@@ -144,7 +145,8 @@ def parse_annotations(xml: bytes) -> Optional[Dict[str, Any]]:
         # Entities in a document type could blow up while they are read, and other encodings could hide one.
         raise RecordingFormatError('the OME-XML is not plain ASCII, or holds a declaration, which a recording '
                                    'never does; open the file with a general TIFF reader')
-    from xml.etree import ElementTree       # here: who only records need not wait for it
+    from xml.etree import ElementTree  # here: who only records need not wait for it
+
     try:
         root = ElementTree.fromstring(xml)
     except (ElementTree.ParseError, ValueError, LookupError) as error:      # LookupError: of its encoding's name

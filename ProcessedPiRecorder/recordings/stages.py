@@ -21,8 +21,8 @@ MOST_FULL = 32
 class InOrder(Generic[T]):
     """Items that come from several threads in any order, with their numbers, and are taken in the order of these.
 
-    There is one *turn*. Who puts the item that everybody waited for gets it, and with it takes what is ready until there
-    is nothing more; so no thread need wait for another, nor be woken.
+    There is one *turn*. Who puts the item that everybody waited for gets it, and with it takes what is ready until
+    there is nothing more; so no thread need wait for another, nor be woken.
     """
 
     def __init__(self) -> None:
