@@ -1,8 +1,8 @@
 """Which compression effort a page gets: the best for the content that the machine can afford.
 
 * *Content*: every SAMPLE_EVERY pages (less often where nothing changes), or when the achieved ratio shifts, a sample of
-  rows is encoded with each candidate. Camera noise holds no matches, so Huffman coding alone is smaller *and* faster there than Deflate's
-  levels; flat scenes are the opposite. No effort is best everywhere, so it is measured.
+  rows is encoded with each candidate. Camera noise holds no matches, so Huffman coding alone is smaller *and* faster
+  there than Deflate's levels; flat scenes are the opposite. No effort is best everywhere, so it is measured.
 * *Affordability*: for a source that does not wait, a page's estimated seconds, shared by the threads, must fit
   the camera's interval with a margin.
 * *Gain*: a dearer effort must save at least MIN_GAIN of the bytes, and MIN_SAVED of the raw ones.
