@@ -52,11 +52,16 @@ def plots_of_length(found: Mapping[str, Any], folder: Path) -> List[Path]:
     frame, cpu_ms = _cpu(long['samples'])
     cost.plot(long['frame_ms']['frame'], long['frame_ms']['ms'], color='#E69F00', label='time', linewidth=1.4)
     cost.plot(frame, cpu_ms, color='#0072B2', label='CPU, all processes', linewidth=1.4)
-    early = windows(found)['early']['cpu_ms']
-    cost.axhline(1.1 * early, color='black', linestyle=':', linewidth=1.2,
+    early = windows(found)['early']
+    cost.plot([sample[0] for sample in long['samples']],
+              [sample[5] * 1000 * early['cpu_ms'] / early['fixed_ms'] for sample in long['samples']], color='0.6',
+              linewidth=0.7, zorder=1, label='a fixed piece of work (scaled): the machine')
+    cost.axhline(1.1 * early['cpu_ms'], color='black', linestyle=':', linewidth=1.2,
                  label=f'1.1 × CPU around frame {found["settings"]["early_frame"]:,}')
-    cost.set(ylabel='ms per frame', ylim=(0, None))
-    cost.legend(loc='lower right', fontsize=9)
+    # Room for the legend; a pause of the disk or of the machine must not flatten all the rest.
+    usual = float(np.percentile([*long['frame_ms']['ms'], *cpu_ms], 90))
+    cost.set(ylabel='ms per frame', ylim=(0, 1.9 * usual))
+    cost.legend(loc='upper left', ncols=2, fontsize=9)
     with_memory = [sample for sample in long['samples'] if sample[3] is not None]
     megabytes = [(sample[3] - sample[4]) / 1e6 for sample in with_memory]
     memory.plot([sample[0] for sample in with_memory], megabytes, color='#009E73', linewidth=1.4)
@@ -74,8 +79,11 @@ def plots_of_length(found: Mapping[str, Any], folder: Path) -> List[Path]:
 
 def _cpu(samples: List[List[Any]], most: int = 100) -> Tuple[List[float], List[float]]:
     """CPU ms a frame between samples that are far enough apart to mean something: (frame, ms)."""
-    chosen = samples[::max(1, -(-len(samples) // most))]
-    pairs = [(begin, end) for begin, end in zip(chosen, chosen[1:]) if end[0] > begin[0]]
+    chosen = samples[:1]
+    for sample in samples:
+        if sample[0] - chosen[-1][0] >= max(1, samples[-1][0] // most):
+            chosen.append(sample)
+    pairs = list(zip(chosen, chosen[1:]))
     return ([end[0] for _, end in pairs],
             [1000 * (end[2] - begin[2]) / (end[0] - begin[0]) for begin, end in pairs])
 

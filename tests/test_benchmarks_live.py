@@ -139,7 +139,7 @@ def made_up_length(late_cpu_ms: float, late_mb: float) -> Dict[str, Any]:
         late = frame > 9000
         cpu_s += 0.1 * (late_cpu_ms if late else 0.5)
         now_s += 0.05
-        samples.append((frame, now_s, cpu_s, int((late_mb if late else 100) * 1e6) + 7, 7))
+        samples.append((frame, now_s, cpu_s, int((late_mb if late else 100) * 1e6) + 7, 7, 0.001))
     return {'settings': {'count': 10_000, 'short': 900, 'early_frame': 1000, 'short_runs': 1, 'width': 64, 'height': 48,
                          'pixel_format': 'gray'},
             'long': {'count': 10_000, 'samples': samples}}
