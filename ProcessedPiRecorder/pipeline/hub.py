@@ -61,6 +61,7 @@ class Hub:
         self._submitted: Deque[Held] = collections.deque()  # handed to the file, and not yet reported written
         self._written: Deque[PageJob] = collections.deque()     # of which the hub has not yet heard
         self._heard_at = max(1, min(ring.layout.slots // 16, 16))   # so many of them wake it
+        self._ample = 2 * self._heard_at + 1                # pages under way that wake it soon enough
         self._wake_read, self._wake_write = os.pipe()
         self._woken = False                                 # a byte is in that pipe, or about to be
         self._marks: List[Dict[str, Any]] = []              # to be attached to the next page
@@ -69,6 +70,7 @@ class Hub:
         self._aborted = False                               # the start has failed: nothing is to be kept
         self._reader_end: Optional[Mapping[str, Any]] = None
         self._answers_watched: Optional[LinkReader] = None
+        self._answers_wake_us = False
         self._lane = self._make_lane()
         self._output = Output(channel, plan, granted, ring, self._ledger, self._room, self._on_written, self._wake)
         self._sink = self._output.sink
@@ -120,6 +122,8 @@ class Hub:
                 key.data()
             if self._written:
                 self._receive_written()
+            if self._granted.waits:
+                self._listen_when_there_is_time()
             self._expire()
             self._pump()
 
@@ -310,6 +314,23 @@ class Hub:
         assert lane is not None and lane.answers is not None
         self._answers_watched = lane.answers
         self._selector.register(lane.answers, selectors.EVENT_READ, self._receive_answers)
+        self._answers_wake_us = True
+
+    def _listen_when_there_is_time(self) -> None:
+        """A source that waits loses nothing by it: as long as the sink has enough to do, only its news wake us, not each
+        answer of the callback. (A turn of ours costs as much as the answers to four frames.)
+        """
+        if not self._answers_wake_us:
+            self._receive_answers()        # those that have come meanwhile, before anyone is taken to hang
+        if self._answers_watched is None:
+            return
+        wanted = self._writing < self._ample
+        if wanted != self._answers_wake_us:
+            self._answers_wake_us = wanted
+            if wanted:
+                self._selector.register(self._answers_watched, selectors.EVENT_READ, self._receive_answers)
+            else:
+                self._selector.unregister(self._answers_watched)
 
     def _receive_answers(self) -> None:
         lane = self._lane
@@ -325,7 +346,8 @@ class Hub:
 
     def _unwatch_answers(self) -> None:
         if self._answers_watched is not None:
-            self._selector.unregister(self._answers_watched)
+            if self._answers_wake_us:
+                self._selector.unregister(self._answers_watched)
             self._answers_watched = None
 
     def _expire(self) -> None:

@@ -26,8 +26,10 @@ BYPASS_SHARE = 0.5
 GIVE_UP_SHARE = 0.85
 #: How long the call that is under way may last when the keeper is dead, or no callback can be started any more.
 DESPAIR_NS = 2_000_000_000
-#: Offers under way at once, so that the callback never waits for the next frame.
+#: Offers under way at once, so that the callback never waits for the next frame …
 DEPTH = 2
+#: … and for a source that waits: there the hub may look up from time to time only.
+WAITING_DEPTH = 8
 #: So much too late a hung call is only noticed by a hub that did not run itself.
 LATE_NS = 1_000_000_000
 
@@ -218,7 +220,7 @@ class Lane:
                 self._resolve(held, 'by-passed')
 
     def _can_offer(self) -> bool:
-        depth = DEPTH if self._every else 1
+        depth = (DEPTH if self._may_bypass else WAITING_DEPTH) if self._every else 1
         return (self.connected and not self.stuck and not self._end_sent and len(self.offered) < depth
                 and (not self._use_outputs or bool(self._outputs)))
 

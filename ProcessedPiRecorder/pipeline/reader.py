@@ -185,8 +185,9 @@ class RingSink(FrameSink):
     # -- inside
 
     def _take_slot(self) -> Optional[int]:
-        self._collect()
-        if self._waits and not self._free:
+        if not self._free:                 # the link has room for all slots: no need to look before
+            self._collect()
+        if self._waits:
             while not self._free and not self.stopping:
                 self._free_link.wait(None, self._wake_read)
                 self._collect()
