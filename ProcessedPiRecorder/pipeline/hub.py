@@ -317,8 +317,9 @@ class Hub:
         self._answers_wake_us = True
 
     def _listen_when_there_is_time(self) -> None:
-        """A source that waits loses nothing by it: as long as the sink has enough to do, only its news wake us, not each
-        answer of the callback. (A turn of ours costs as much as the answers to four frames.)
+        """As long as the sink has enough to do, only its news wake us, not each answer of the callback.
+
+        A source that waits loses nothing by it; and a turn of ours costs as much as the answers to four frames.
         """
         if not self._answers_wake_us:
             self._receive_answers()        # those that have come meanwhile, before anyone is taken to hang
