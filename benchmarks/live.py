@@ -61,7 +61,8 @@ def _paced(folder: Path, size: str, pixel_format: str, rounds: int, seconds: flo
         start = number % len(names)
         for name in names[start:] + names[:start]:
             trial = in_fresh_process('paced', contender=name, frames=str(frames), folder=str(folder),
-                                     count=round(seconds * framerate), framerate=framerate)
+                                     count=round(seconds * framerate), framerate=framerate,
+                                     warm_up=WARM_UP_FRAMES)
             found.append({'size': size, 'contender': name, 'round': number, **trial})
     frames.unlink()
     return found
@@ -176,7 +177,8 @@ def _paced_table(found: Mapping[str, Any]) -> str:
     lines = [f'### Latency and CPU at {settings["framerate"]:g} fps, {_format(found)}', '',
              f'From the moment at which a frame is whole in the camera\'s process to the first line of the callback; '
              f'{settings["seconds"]:g} s a run, {settings["rounds"]} rounds: median (min–max), without the first '
-             f'{settings["warm_up_frames"]} frames. CPU: of all processes, start and end included.', '',
+             f'{settings["warm_up_frames"]} frames. CPU: of all processes, from there to the last frame; in brackets '
+             'that of the whole run, start and end included.', '',
              '| size | contender | p50 ms | p99 ms | max ms | worst at the start, ms | CPU ms/frame | frames that '
              'never came |',
              '|---|---|---|---|---|---|---|---|']
@@ -209,7 +211,8 @@ def _paced_cells(found: Mapping[str, Any], size: str, name: str, trials: List[Ma
     worst = [max((value for value in trial['latency_us'][:first] if value is not None), default=float('nan'))
              for trial in trials]
     yield _spread([value / 1000 for value in worst], 1)
-    yield _spread(_cpu(found, size, name), 2)
+    whole = statistics.median(trial['cpu_ms_a_frame_whole'] for trial in trials)
+    yield f'{_spread(_cpu(found, size, name), 2)} [{whole:.2f}]'
     yield str(sum(value is None for trial in trials for value in trial['latency_us']))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import mmap
+import multiprocessing
 import os
 import resource
 import subprocess
@@ -23,7 +24,7 @@ import numpy as np
 from ProcessedPiRecorder import ProcessedPiRecorder
 from ProcessedPiRecorder.recordings.reader import RecordingFile
 
-from .machine import tree_memory
+from .machine import tree_cpu_s, tree_memory
 
 __all__ = ['PACED', 'in_fresh_process', 'memory', 'paced', 'starts']
 
@@ -75,9 +76,42 @@ def _cpu_s() -> float:
 
 # ---------------------------------------------------------------- at a camera's pace
 
-def paced(contender: str, frames: str, folder: str, count: int, framerate: float) -> Dict[str, Any]:
+class SteadyCpu:
+    """A process that looks at this one and all that it starts, at frame ``first`` and at the last; else it sleeps.
+
+    seconds: CPU of all processes between the two, its own left out; 0 where the last frame never came.
+    """
+
+    def __init__(self, ready_ns: np.ndarray, first: int) -> None:
+        self._found = np.frombuffer(mmap.mmap(-1, 8), np.float64)
+        self._process = multiprocessing.get_context('fork').Process(target=self._watch, args=(ready_ns, first))
+
+    def __enter__(self) -> SteadyCpu:
+        self._process.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._process.join(1)
+        if self._process.exitcode is None:
+            self._process.terminate()
+            self._process.join()
+
+    @property
+    def seconds(self) -> float:
+        return float(self._found[0])
+
+    def _watch(self, ready_ns: np.ndarray, first: int) -> None:
+        seen = []
+        for index in (first, len(ready_ns) - 1):
+            while not ready_ns[index]:
+                time.sleep(0.02)
+            seen.append(tree_cpu_s(os.getppid()) - time.process_time())
+        self._found[0] = seen[1] - seen[0]
+
+
+def paced(contender: str, frames: str, folder: str, count: int, framerate: float, warm_up: int) -> Dict[str, Any]:
     """One of PACED with the frames of an .npy file: each frame's latency from ready to callback, µs (None: the callback
-    did not get it), and the CPU of everything, start and end included.
+    did not get it), and the CPU of all processes a frame: after the warm-up, and of the whole run with start and end.
     """
     images = list(np.load(frames))
     path = Path(folder) / 'paced.tif'
@@ -86,33 +120,39 @@ def paced(contender: str, frames: str, folder: str, count: int, framerate: float
     os.sync()
     cpu_s = _cpu_s()
     if contender.startswith('recorder'):
-        found = _paced_recorder(images, path, count, framerate, 0 if 'uncompressed' in contender else 6)
+        found = _paced_recorder(images, path, count, framerate, warm_up, 0 if 'uncompressed' in contender else 6)
     else:
-        found = _paced_queue(images, path, count, framerate, contender == 'original')
-    found['cpu_ms_a_frame'] = 1000 * (_cpu_s() - cpu_s) / count
+        found = _paced_queue(images, path, count, framerate, warm_up, contender == 'original')
+    found['cpu_ms_a_frame'] = 1000 * found.pop('steady_cpu_s') / (count - 1 - warm_up)
+    found['cpu_ms_a_frame_whole'] = 1000 * (_cpu_s() - cpu_s) / count
     path.unlink(missing_ok=True)
     return found
 
 
-def _paced_recorder(images: List[np.ndarray], path: Path, count: int, framerate: float, level: int) -> Dict[str, Any]:
+def _paced_recorder(images: List[np.ndarray], path: Path, count: int, framerate: float, warm_up: int,
+                    level: int) -> Dict[str, Any]:
     from .frames import PreloadedCamera
     camera, callback = PreloadedCamera(images, count, framerate), TimedPassThrough(count)
     height, width = images[0].shape[:2]
     recorder = ProcessedPiRecorder(path, width, height, 1, framerate, display=False, camera=camera, callback=callback,
                                    cb_type='3Proc', tif_compression=level,
                                    pixel_format='gray' if images[0].ndim == 2 else 'bgr')
-    report = recorder.recordVid()
+    with SteadyCpu(camera.ready_ns, warm_up) as cpu:
+        report = recorder.recordVid()
     assert report is not None
-    return {**_latencies(camera.ready_ns, callback.called_ns), 'lost': report.lost, 'bypassed': report.bypassed,
-            'complete': report.complete, 'effort': report.effort, 'told_ms': report.latency_ms,
-            'file_bytes': report.file_bytes}
+    return {**_latencies(camera.ready_ns, callback.called_ns), 'steady_cpu_s': cpu.seconds, 'lost': report.lost,
+            'bypassed': report.bypassed, 'complete': report.complete, 'effort': report.effort,
+            'told_ms': report.latency_ms, 'file_bytes': report.file_bytes}
 
 
-def _paced_queue(images: List[np.ndarray], path: Path, count: int, framerate: float, spin: bool) -> Dict[str, Any]:
-    from .pickled import run_paced
-    times = run_paced(images, count, framerate, path if spin else None, spin)
-    return {**_latencies(times.ready_ns, times.called_ns), 'lost': int((times.called_ns == 0).sum()),
-            'file_bytes': path.stat().st_size if spin else 0}
+def _paced_queue(images: List[np.ndarray], path: Path, count: int, framerate: float, warm_up: int,
+                 spin: bool) -> Dict[str, Any]:
+    from .pickled import PacedRun, run_paced
+    times = PacedRun.shared(count)
+    with SteadyCpu(times.ready_ns, warm_up) as cpu:
+        run_paced(images, times, framerate, path if spin else None, spin)
+    return {**_latencies(times.ready_ns, times.called_ns), 'steady_cpu_s': cpu.seconds,
+            'lost': int((times.called_ns == 0).sum()), 'file_bytes': path.stat().st_size if spin else 0}
 
 
 def _latencies(ready_ns: np.ndarray, called_ns: np.ndarray) -> Dict[str, Any]:

@@ -24,15 +24,22 @@ class PacedRun(NamedTuple):
     ready_ns: np.ndarray
     called_ns: np.ndarray
 
+    @classmethod
+    def shared(cls, count: int) -> 'PacedRun':
+        """Zeros, in memory that forks share."""
+        both = np.frombuffer(mmap.mmap(-1, 16 * count), np.int64)
+        return cls(both[:count], both[count:])
 
-def run_paced(frames: Sequence[np.ndarray], count: int, framerate: float, path: Optional[Path], spin: bool) -> PacedRun:
-    """Send ``count`` frames at ``framerate`` Hz; with a ``path`` a third process writes them. Blocks until all is done.
+
+def run_paced(frames: Sequence[np.ndarray], times: PacedRun, framerate: float, path: Optional[Path],
+              spin: bool) -> None:
+    """Send as many frames as ``times`` has room for, at ``framerate`` Hz, and note their times there; with a ``path`` a
+    third process writes them. Blocks until all is done.
 
     Must run where forking is safe: a process of one thread.
     """
     context = multiprocessing.get_context('fork')
-    shared = np.frombuffer(mmap.mmap(-1, 16 * count), np.int64)
-    times = PacedRun(shared[:count], shared[count:])
+    count = len(times.ready_ns)
     to_callback: Any = context.Queue()
     to_writer: Any = context.Queue() if path is not None else None
     children: List[Any] = [
@@ -46,7 +53,6 @@ def run_paced(frames: Sequence[np.ndarray], count: int, framerate: float, path: 
         child.join()
         if child.exitcode:
             raise RuntimeError(f'a process of the pickled queues ended with exit code {child.exitcode}')
-    return times
 
 
 def _camera(frames: Sequence[np.ndarray], count: int, framerate: float, queue: Any, ready_ns: np.ndarray) -> None:

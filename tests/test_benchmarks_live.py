@@ -17,6 +17,9 @@ from recording_tools import run_script
 from benchmarks import length, live
 from benchmarks.live_trials import PACED
 
+#: A fixture makes all the tiny runs, a dozen interpreters; a busy machine may take its time.
+pytestmark = pytest.mark.timeout(240)
+
 
 @pytest.fixture(scope='module')
 def tiny_live(tmp_path_factory: pytest.TempPathFactory) -> Dict[str, Any]:
@@ -34,7 +37,7 @@ def test_every_contender_sees_every_frame(tiny_live: Dict[str, Any]) -> None:
     for trial in tiny_live['paced']:
         assert len(trial['latency_us']) == 50, trial['contender']
         assert trial['lost'] == 0 and all(value > 0 for value in trial['latency_us']), trial['contender']
-        assert trial['cpu_ms_a_frame'] > 0
+        assert trial['cpu_ms_a_frame_whole'] > 0 and isinstance(trial['cpu_ms_a_frame'], float)
         assert (trial['file_bytes'] > 0) == (trial['contender'] != 'pickled queue')
 
 
@@ -84,10 +87,11 @@ def test_the_pickled_way_loses_and_changes_nothing(tmp_path: Path) -> None:
     done = run_script('''
 from pathlib import Path
 import numpy as np
-from benchmarks.pickled import run_paced
+from benchmarks.pickled import PacedRun, run_paced
 frames = np.random.default_rng(0).integers(0, 256, (4, 24, 32, 3), np.uint8)
 np.save('frames.npy', frames)
-times = run_paced(list(frames), 20, 200, Path('pickled.tif'), spin=True)
+times = PacedRun.shared(20)
+run_paced(list(frames), times, 200, Path('pickled.tif'), spin=True)
 assert (times.called_ns > times.ready_ns).all() and (np.diff(times.called_ns) > 0).all(), times
 ''', tmp_path)
     assert done.returncode == 0, done.err                # type: ignore[attr-defined]
