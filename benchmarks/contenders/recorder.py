@@ -13,7 +13,7 @@ from .base import Contender, Meter
 
 __all__ = ['RECORDERS']
 
-RING = 64
+RING = 120      # frames: what a camera of 60 Hz gets by default
 
 
 def pass_through(buffer: Any, cb_queue: Any) -> np.ndarray:
