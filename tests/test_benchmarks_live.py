@@ -106,6 +106,7 @@ assert (times.called_ns > times.ready_ns).all() and (np.diff(times.called_ns) > 
 def made_up_live(recorder_ms: List[float], queue_ms: float, cpu_ms: float) -> Dict[str, Any]:
     def trial(size: str, contender: str, latencies_ms: List[float], cpu: float) -> Dict[str, Any]:
         return {'size': size, 'contender': contender, 'round': 0, 'cpu_ms_a_frame': cpu,
+                'effort': {'huffman': 96, 'stored': 4},
                 'latency_us': [1e9, 1e9] + [1000 * value for value in latencies_ms]}
     sizes = ['1280x480', '1920x1080']
     paced = [trial(size, name, values, cpu) for size in sizes for name, values, cpu in (
@@ -125,7 +126,13 @@ def reached(found: Dict[str, Any]) -> List[bool]:
 def test_targets_that_are_just_reached() -> None:
     found = made_up_live([1.0] * 98 + [5.0] * 2, 5.0, 6.0)
     assert reached(found) == [True] * 7
-    assert live.targets(found)[0]['measured'] == 'p50 1.00 ms, p99 5.00 ms'       # the warm-up is left out
+    assert live.targets(found)[0]['measured'] == 'p50 1.00 ms, p99 5.00 ms, 96 % of the pages compressed'
+
+
+def test_a_latency_without_compressing_does_not_count() -> None:
+    found = made_up_live([1.0] * 98 + [5.0] * 2, 5.0, 6.0)
+    found['paced'][0]['effort'] = {'huffman': 90, 'stored': 10}
+    assert reached(found) == [False] + [True] * 6
 
 
 def test_targets_that_are_just_missed() -> None:
