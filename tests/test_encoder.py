@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import zlib
-from typing import Optional, Tuple
+from collections import deque
+from typing import Deque, Optional, Tuple
 
 import numpy as np
 import pytest
@@ -314,3 +315,16 @@ def test_choosing_costs_next_to_nothing_between_samples() -> None:
     for _ in range(50):
         bench.choose()
     assert (time.thread_time() - started) / 50 < 0.001
+
+
+def test_arrays_of_uncompressed_pages_are_used_again_once_they_are_given_back() -> None:
+    spare: Deque[np.ndarray] = deque()
+    pages, images = PageEncoder(20, 30, 3, spare), [noise(20, 30, 3, seed) for seed in range(3)]
+    first, = pages.encode(images[0], 'none')
+    second, = pages.encode(images[1], 'none')
+    assert not np.shares_memory(first, second)
+    spare.append(first)
+    third, = pages.encode(images[2], 'none')
+    assert third is first and not spare
+    np.testing.assert_array_equal(third, images[2][..., ::-1])
+    np.testing.assert_array_equal(second, images[1][..., ::-1])

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Callable, List, NamedTuple, Sequence
+from typing import Callable, List, NamedTuple, Tuple
 
 import numpy as np
 
@@ -83,8 +83,8 @@ def _efforts(images: np.ndarray, level: int) -> List[str]:
     return list(dict.fromkeys([chooser.choose(images[len(images) // 2]).effort, ladder(level)[0]]))
 
 
-def _size(images: np.ndarray) -> Sequence[int]:
-    return (*images.shape[1:3], images.shape[3] if images.ndim == 4 else 1)
+def _size(images: np.ndarray) -> Tuple[int, int, int]:
+    return images.shape[1], images.shape[2], images.shape[3] if images.ndim == 4 else 1
 
 
 def _measure(effort: str, images: np.ndarray) -> CodecSpeed:

@@ -6,7 +6,8 @@ have the same tags; only ``'none'`` is a format of its own, and then for the who
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from collections import deque
+from typing import Any, Callable, Deque, Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -39,9 +40,12 @@ class PageEncoder:
     """Encodes pages of one size; for one thread, which reuses its scratch arrays.
 
     height, width: pixels; channels: 1 (gray) or 3 (BGR in, RGB out).
+    spare: arrays of a page's shape that nobody needs any more, for uncompressed pages (fresh memory costs more than
+    what is done with it); whoever is through with such a page may put its array there.
     """
 
-    def __init__(self, height: int, width: int, channels: int) -> None:
+    def __init__(self, height: int, width: int, channels: int, spare: Optional[Deque[np.ndarray]] = None) -> None:
+        self._spare = spare if spare is not None else deque()
         self._shape = (height, width) if channels == 1 else (height, width, channels)
         self._channels = channels
         self._rgb = np.empty(self._shape, np.uint8) if channels == 3 else None
@@ -74,8 +78,13 @@ class PageEncoder:
         if self._channels == 1:
             return np.ascontiguousarray(image)
         import cv2
-        # Fresh memory: the scratch array may hold the next page before this one is written.
-        return np.ascontiguousarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+        try:
+            out = self._spare.pop()
+        except IndexError:
+            # Not the scratch array: that may hold the next page before this one is written.
+            out = np.empty(self._shape, np.uint8)
+        cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=out)
+        return out
 
     def _predict(self, image: np.ndarray) -> np.ndarray:
         """TIFF's predictor 2: each sample less the same sample of the pixel to its left, modulo 256."""

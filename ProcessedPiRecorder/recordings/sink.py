@@ -19,10 +19,10 @@ import os
 import threading
 import time
 import uuid
-from dataclasses import dataclass, field
+from collections import deque
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from queue import Empty, SimpleQueue
+from typing import Any, Callable, Deque, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -30,9 +30,9 @@ from ..errors import RecordingFileError
 from .bigtiff import EncodedPage, PageLayout, file_error, is_full, refuse_fat, refuse_if_recording, remove, sync_folder
 from .effort import Choice, EffortChooser, Load, Room
 from .encoder import PageEncoder
-from .page import PageRecord, open_text, seal_text, strip_crc
+from .jobs import PageJob, Totals
+from .page import open_text, seal_text, strip_crc
 from .part import FinishedPage, PartInfo, RecordingPart, part_path, parts_on_disk
-from .pressure import PressureLog
 from .rescue import rescue
 from .salvage import remove_older_parts
 from .space import SpaceWatch
@@ -48,50 +48,6 @@ PIXEL_FORMATS = {'bgr': 3, 'gray': 1}
 NO_RING = Room(0, 1_000_000)
 
 Describe = Callable[[PartInfo], Mapping[str, Any]]
-
-
-class PageJob:
-    """One frame on its way to the disk.
-
-    Attributes:
-        image: uint8, (height, width, 3) BGR or (height, width) gray; stays valid and unchanged until on_written.
-        record: what to store with it. token: the caller's own.
-        After writing: page (its number in the whole recording), nbytes (of the strip), effort,
-        pressure (1 or 2 where the ring's fill lowered the effort, else 0),
-        written_ns (CLOCK_MONOTONIC when the kernel had it).
-    """
-
-    __slots__ = ('image', 'record', 'token', 'page', 'nbytes', 'effort', 'pressure', 'written_ns')
-
-    def __init__(self, image: np.ndarray, record: PageRecord, token: Any = None) -> None:
-        self.image = image
-        self.record = record
-        self.token = token
-        self.page = -1
-        self.nbytes = 0
-        self.effort = ''
-        self.pressure = 0
-        self.written_ns = 0
-
-
-@dataclass
-class Totals:
-    """What has been written so far, over all parts. file_bytes: of the files as they stand on disk.
-
-    pressure: where a filling ring lowered the effort.
-    """
-
-    pages: int = 0
-    raw_bytes: int = 0
-    strip_bytes: int = 0
-    file_bytes: int = 0
-    effort: Dict[str, int] = field(default_factory=dict)
-    pressure: PressureLog = field(default_factory=PressureLog)
-
-    @property
-    def ratio(self) -> Optional[float]:
-        """Pixels' bytes over strips' bytes; None before the first page."""
-        return self.raw_bytes / self.strip_bytes if self.strip_bytes else None
 
 
 class _Encoded(NamedTuple):
@@ -137,6 +93,7 @@ class PageSink:
         self._size = (height, width, channels)
         self._shape = (height, width) if channels == 1 else (height, width, channels)
         self._layout = PageLayout(height, width, channels, compressed=level > 0)
+        self._converts = level == 0 and channels == 3       # an uncompressed page is an array of its own then
         self._overwrite = overwrite
         self._split = split_frames
         self._on_written, self._on_error = on_written, on_error
@@ -156,9 +113,11 @@ class PageSink:
         self._chooser = EffortChooser(level, height, width, channels, threads, self._load, waits, framerate)
         self._work: SimpleQueue[Optional[Tuple[int, PageJob]]] = SimpleQueue()
         self._order: InOrder[_Encoded] = InOrder()
+        self._spare: Deque[np.ndarray] = deque()      # arrays of uncompressed pages that are written
         self._syncer = Syncer(self._part, sync_interval_s, self._finish_full_part, self._fail)
         # Without compression there is nothing to do but to write, and several would only stand in each other's way.
         workers = threads + 1 if level else 1
+        self._alone = workers == 1
         self._workers = [threading.Thread(target=self._work_on, name=f'ppr-page-{number}', daemon=True)
                          for number in range(workers)]
         self._start()
@@ -270,19 +229,35 @@ class PageSink:
     # ------------------------------------------------------------------ the workers: compressing
 
     def _work_on(self) -> None:
-        encoder = PageEncoder(*self._size)
+        encoder = PageEncoder(*self._size, self._spare)
         while True:
             item = self._work.get()
             if item is None:
                 return
             if self._error is None:
                 try:
-                    if self._order.put(item[0], self._encode(encoder, *item)):
+                    has_turn = self._order.put(item[0], self._encode(encoder, *item))
+                    if self._alone:
+                        for more in self._jobs_that_wait(MAX_BATCH_BYTES // item[1].image.nbytes):
+                            self._order.put(more[0], self._encode(encoder, *more))
+                    if has_turn:
                         self._append_ready()
                     self._chooser.sample()
                 except BaseException as error:   # noqa: B036 (whatever it is, the recording must hear of it)
                     self._fail(error)
             del item      # the thread must not hold the last job's slot while it waits
+
+    def _jobs_that_wait(self, most: int) -> Iterator[Tuple[int, PageJob]]:
+        """Up to so many, for who works alone: then they are written all at once."""
+        for _ in range(most):
+            try:
+                item = self._work.get_nowait()
+            except Empty:
+                return
+            if item is None:
+                self._work.put(None)
+                return
+            yield item
 
     def _encode(self, encoder: PageEncoder, number: int, job: PageJob) -> _Encoded:
         choice = self._chooser.choose(job.image)
@@ -349,6 +324,8 @@ class PageSink:
             return
         written_ns = time.monotonic_ns()
         jobs = [encoded.job for encoded in batch]
+        if self._converts:
+            self._spare.extend(encoded.page.encoded.buffers[0] for encoded in batch)
         for job in jobs:
             job.written_ns = written_ns
             self.totals.effort[job.effort] = self.totals.effort.get(job.effort, 0) + 1
