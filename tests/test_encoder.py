@@ -13,9 +13,16 @@ import pytest
 from ProcessedPiRecorder.errors import RecordingFormatError
 from ProcessedPiRecorder.recordings import decoder, encoder
 from ProcessedPiRecorder.recordings.decoder import decode_strip
-from ProcessedPiRecorder.recordings.effort import Choice, EffortChooser, Load, best_trial, next_pressure
+from ProcessedPiRecorder.recordings.effort import (
+    SAMPLE_AT_LEAST_EVERY,
+    Choice,
+    EffortChooser,
+    Load,
+    best_trial,
+    next_pressure,
+)
 from ProcessedPiRecorder.recordings.encoder import EFFORTS, PageEncoder, ladder
-from ProcessedPiRecorder.recordings.sampling import Trial
+from ProcessedPiRecorder.recordings.sampling import Sampler, Trial
 
 SIZES = [(1, 1), (3, 5), (1283, 7), (7, 1283), (48, 64)]
 
@@ -328,3 +335,31 @@ def test_arrays_of_uncompressed_pages_are_used_again_once_they_are_given_back() 
     assert third is first and not spare
     np.testing.assert_array_equal(third, images[2][..., ::-1])
     np.testing.assert_array_equal(second, images[1][..., ::-1])
+
+
+def test_an_effort_that_was_too_dear_for_a_moment_comes_back_within_seconds() -> None:
+    bench = Bench(6, noise(240, 320, 1)).sampled()
+    usual = bench.choose().effort
+    for _ in range(20 * SAMPLE_AT_LEAST_EVERY):          # nothing changes, and samples become rare
+        bench.chooser.spent(bench.choose().effort, 0.5, 0.001, 0.001)
+        bench.chooser.sample()
+    for _ in range(3):
+        bench.chooser.spent(usual, 0.5, 0.01, 90.0)      # the machine was busy
+    pages = 0
+    while bench.choose().effort != usual:
+        pages += 1
+        bench.chooser.spent('stored', 1.0, 0.001, 0.001)
+        bench.chooser.sample()
+        assert pages <= 20
+    assert pages > 0
+
+
+def test_samples_become_rare_where_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, begun = Bench(6, noise(64, 64, 1)).sampled(), []
+    begin = Sampler.begin
+    monkeypatch.setattr(Sampler, 'begin', lambda self, image: begun.append(1) or begin(self, image))
+    for _ in range(64 * 64):
+        bench.chooser.spent(bench.choose().effort, 0.5, 0.001, 0.001)
+        while bench.chooser.sample():
+            pass
+    assert 5 <= len(begun) <= 12                         # 64 of them with a fixed interval

@@ -35,6 +35,7 @@ SAME_TIME = 1.5              # what is slower by less is as fast; a sample's tim
 CPU_SHARE = 0.6              # of the interval; the rest is for the callback, the camera and surprises
 HURRY_SHARE = 0.5            # of the time until the ring is full, at most, for one page
 WALLS = 3                    # an effort's seconds are the median of its last pages; before, the sample's count
+FORGOTTEN_AFTER = 16         # pages of other efforts; then the sample's count again
 INTERVAL_PAGES = 64          # the interval is the mean over so many
 FIRST_PAGES = 8              # with fewer the camera's word counts
 DEFAULT_INTERVAL_S = 1 / 60  # for a camera that does not know its rate
@@ -94,7 +95,9 @@ class EffortChooser:
         self._sizes: Dict[str, float] = {}             # by effort, as achieved since the last sample
         self._walls: Dict[str, Deque[float]] = {}      # the same for the last pages' seconds ...
         self._medians: Dict[str, float] = {}           # ... and their median, once there are enough
-        self._last_effort = ''                         # that a real page got
+        self._last_effort = ''                         # that a real page got ...
+        self._pages = 0                                # ... of so many ...
+        self._used_at: Dict[str, int] = {}             # ... and at which of them each was used last
         self._slowdown = 1.0                           # wall seconds / CPU seconds of real pages
         self._arrivals: Deque[Tuple[int, int]] = deque(maxlen=INTERVAL_PAGES)
         self._pressure = 0
@@ -196,6 +199,8 @@ class EffortChooser:
             walls = self._walls[effort] = deque(maxlen=WALLS)
         walls.append(seconds)
         self._last_effort = effort
+        self._pages += 1
+        self._used_at[effort] = self._pages
         if len(walls) == WALLS:
             self._medians[effort] = sorted(walls)[WALLS // 2]
 
@@ -208,6 +213,10 @@ class EffortChooser:
         self._pressure = next_pressure(self._pressure, load.fill if encoding_is_behind else 0.0)
         affordable_s = self._affordable_s()
         unhurried = best_trial(trials, affordable_s).effort if trials else 'huffman'
+        if trials and unhurried != self._sampled_effort:
+            # What is too dear now is not tried by any page, so only samples can tell when it is not so any more.
+            self._sample_every = SAMPLE_EVERY
+            self._until_sample = min(self._until_sample, SAMPLE_EVERY - 1)
         if not encoding_is_behind and not self._pressure:
             return Choice(unhurried, 0)
         if encoding_is_behind:
@@ -222,10 +231,14 @@ class EffortChooser:
 
         (What an effort in use takes beside everything else must not be compared with what another took alone.)
         """
-        medians, slowdown = self._medians, self._slowdown
+        slowdown = self._slowdown
+        # What was too slow for a moment, and has not been used since, may not be so any more.
+        medians = {effort: median for effort, median in self._medians.items()
+                   if self._pages - self._used_at[effort] <= FORGOTTEN_AFTER}
         for effort, _, seconds in self._trials:
-            if effort == self._last_effort and effort in medians and seconds > 0:
-                slowdown = medians[effort] / seconds
+            # (Storing tells nothing of this: it waits for the memory only.)
+            if effort == self._last_effort and effort in medians and effort != 'stored' and seconds > 0:
+                slowdown = max(1.0, medians[effort] / seconds)
         return [Trial(effort, size, medians[effort] if effort in medians else seconds * slowdown)
                 for effort, size, seconds in self._trials]
 
