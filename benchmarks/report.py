@@ -31,7 +31,7 @@ def write(folder: Path) -> Path:
         raise FileNotFoundError(f'nothing was measured yet: {folder} has none of '
                                 f'{", ".join(f"{name}.json" for name in PARTS)}; run  python -m benchmarks all')
     pictures = _plots(found, folder)
-    lines = ['# What was measured', '', 'Made by `python -m benchmarks report`; see [the suite](../README.md).', '']
+    lines = ['# What was measured', '', 'Made by `python -m benchmarks report`; see `benchmarks/README.md`.', '']
     machines: Dict[str, List[str]] = {}
     for name, stored in found.items():
         machines.setdefault(machine_line(stored), []).append(name)
