@@ -27,9 +27,9 @@ MAX_PLANES = 50_000
 
 OPEN_PAGES = 'a general TIFF reader, such as tifffile, may still read the pages'
 
-#: In text and in an attribute's value; by hand, since xml.sax brings an HTTP client and TLS along.
-_ESCAPES = str.maketrans({'&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', '\t': '&#9;', '\n': '&#10;',
-                          '\r': '&#13;'})
+#: In text, and in an attribute's value; by hand, since xml.sax brings an HTTP client and TLS along.
+_IN_TEXT = str.maketrans({'&': '&amp;', '<': '&lt;', '>': '&gt;'})
+_IN_VALUE = {**_IN_TEXT, **str.maketrans({'"': '&quot;', '\t': '&#9;', '\n': '&#10;', '\r': '&#13;'})}
 
 _NAME = re.compile(r'[A-Za-z0-9_.-]+')
 _SEAL = re.compile(rb'"([0-9a-f]{8})"</Value></CommentAnnotation></StructuredAnnotations></OME>\Z')
@@ -60,7 +60,7 @@ def ome_xml(facts: FileFacts, annotations: Mapping[str, Any]) -> bytes:
     for number, (name, value) in enumerate(annotations.items()):
         if not _NAME.fullmatch(name):
             raise ValueError(f'an annotation is named {name!r}; use letters, digits, "_", "." and "-" only')
-        text = to_json(value).translate(_ESCAPES)
+        text = to_json(value).translate(_IN_TEXT)
         pieces.append(f'{_begin_annotation(number, name)}{text}</Value></CommentAnnotation>')
     pieces.append(_begin_annotation(len(annotations), 'seal'))
     document = ''.join(pieces).encode('ascii', 'xmlcharrefreplace')
@@ -84,7 +84,7 @@ def _image(facts: FileFacts, annotations: int) -> List[str]:
         increment = f' TimeIncrement="{seconds:.9f}" TimeIncrementUnit="s"'
     samples = f' SamplesPerPixel="{facts.channels}"'
     date = acquisition_date(facts.times_ns[0])
-    pieces = [f'<Image ID="Image:0" Name="{_xml_text(facts.name).translate(_ESCAPES)}">',
+    pieces = [f'<Image ID="Image:0" Name="{_xml_text(facts.name).translate(_IN_VALUE)}">',
               f'<AcquisitionDate>{date}</AcquisitionDate>' if date else '',
               f'<Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" SignificantBits="8" Interleaved="true" '
               f'BigEndian="false" SizeX="{facts.width}" SizeY="{facts.height}" SizeZ="1" SizeC="{facts.channels}" '
