@@ -21,6 +21,7 @@ from ProcessedPiRecorder.pipeline import ring as ring_module
 from ProcessedPiRecorder.pipeline.plan import Plan
 from ProcessedPiRecorder.pipeline.ring_ahead import RingMaker
 from ProcessedPiRecorder.recordings import part as part_module
+from ProcessedPiRecorder.recordings.encoder import PageEncoder
 from ProcessedPiRecorder.recordings.page import PageRecord
 from ProcessedPiRecorder.recordings.sink import PageJob, PageSink
 from ProcessedPiRecorder.recordings.stages import InOrder
@@ -86,7 +87,8 @@ def test_whoever_breaks_off_learns_whether_somebody_is_still_writing() -> None:
 class Sink:
     """A sink whose disk breaks when the test says so."""
 
-    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch, sync_interval_s: float = 60.0) -> None:
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch, sync_interval_s: float = 60.0,
+                 level: int = 6) -> None:
         self.news: List[str] = []
         self.breaks = threading.Event()
         append = part_module.RecordingPart.append
@@ -97,7 +99,7 @@ class Sink:
             append(part, pages)                        # type: ignore[arg-type]
 
         monkeypatch.setattr(part_module.RecordingPart, 'append', append_or_break)
-        self.sink = PageSink(path, height=8, width=8, pixel_format='gray', level=6, waits=True,
+        self.sink = PageSink(path, height=8, width=8, pixel_format='gray', level=level, waits=True,
                              sync_interval_s=sync_interval_s, on_written=self._on_written, on_error=self._on_error)
         self.sink.publish()
         self._count = 0
@@ -144,6 +146,31 @@ def test_an_error_that_nobody_writes_in_is_told_all_the_same(tmp_path: Path, mon
     with pytest.raises(RecordingFileError, match='the sync failed'):
         made.sink.finish(lambda info: {})
     assert made.news == ['written', 'written', 'the sync failed']
+
+
+@pytest.mark.parametrize('level', [0, 6])
+def test_a_page_that_cannot_be_encoded_is_told_at_once_and_what_came_before_is_written(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: int) -> None:
+    """Also where a thread already holds the pages before it, to write them all together."""
+    made = Sink(tmp_path / 'a.tif', monkeypatch, level=level)
+    encode, calls, gate = PageEncoder.encode, iter(range(100)), threading.Event()
+
+    def fail_at_the_sixth(self: PageEncoder, *arguments: object) -> object:
+        gate.wait(10)
+        if next(calls) >= 5:
+            raise MemoryError('on purpose')
+        return encode(self, *arguments)                # type: ignore[arg-type]
+
+    monkeypatch.setattr(PageEncoder, 'encode', fail_at_the_sixth)
+    for _ in range(20):
+        made.submit()
+    gate.set()                                         # all of them wait now
+    wait_until(lambda: made.news and 'MemoryError' in made.news[-1], 10)
+    with pytest.raises(RecordingFileError, match='MemoryError'):
+        made.sink.finish(lambda info: {})
+    assert made.news[:-1] == ['written'] * (len(made.news) - 1)
+    if level == 0:                                     # one thread, so the five before it were ready
+        assert len(made.news) == 6
 
 
 def test_pages_after_a_pause_are_synced_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -237,11 +237,13 @@ class PageSink:
             if self._error is None:
                 try:
                     has_turn = self._order.put(item[0], self._encode(encoder, *item))
-                    if self._alone:
-                        for more in self._jobs_that_wait(MAX_BATCH_BYTES // item[1].image.nbytes):
-                            self._order.put(more[0], self._encode(encoder, *more))
-                    if has_turn:
-                        self._append_ready()
+                    try:
+                        if self._alone:
+                            for more in self._jobs_that_wait(MAX_BATCH_BYTES // item[1].image.nbytes):
+                                self._order.put(more[0], self._encode(encoder, *more))
+                    finally:          # whatever happens: an error is told by whoever has the turn, or by nobody
+                        if has_turn:
+                            self._append_ready()
                     self._chooser.sample()
                 except BaseException as error:   # noqa: B036 (whatever it is, the recording must hear of it)
                     self._fail(error)
