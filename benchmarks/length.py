@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -22,7 +21,7 @@ import numpy as np
 from ProcessedPiRecorder import ProcessedPiRecorder
 from ProcessedPiRecorder.recordings.reader import RecordingFile
 
-from .live_trials import REPO, pass_through
+from .live_trials import answer_of, pass_through
 from .machine import facts, tree_cpu_s, tree_memory
 
 __all__ = ['run', 'tables', 'targets', 'windows']
@@ -45,21 +44,13 @@ def run(folder: Path = Path('.'), count: int = 1_000_000, width: int = 64, heigh
     options = {'width': width, 'height': height, 'pixel_format': pixel_format}
     with tempfile.TemporaryDirectory(dir=folder, prefix='bench-length-') as scratch:
         def trial(frames: int) -> Dict[str, Any]:
-            return _in_fresh_process(folder=scratch, count=frames, sample_s=sample_s, **options)
+            asked = {'folder': scratch, 'count': frames, 'sample_s': sample_s, **options}
+            return answer_of('benchmarks.length', json.dumps(asked))
         before = [trial(short) for _ in range(short_runs)]
         long = trial(count)
         after = [trial(short) for _ in range(short_runs)]
     settings = {'count': count, 'short': short, 'early_frame': early_frame, 'short_runs': short_runs, **options}
     return {'machine': facts(folder), 'settings': settings, 'long': long, 'before': before, 'after': after}
-
-
-def _in_fresh_process(**options: Any) -> Dict[str, Any]:
-    done = subprocess.run([sys.executable, '-m', 'benchmarks.length', json.dumps(options)], cwd=REPO,
-                          stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f'the recording {options} failed with exit code {done.returncode}:\n{done.stderr}')
-    found: Dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
 
 
 # ---------------------------------------------------------------- in a process of its own

@@ -26,7 +26,7 @@ from ProcessedPiRecorder.recordings.reader import RecordingFile
 
 from .machine import tree_cpu_s, tree_memory
 
-__all__ = ['PACED', 'in_fresh_process', 'memory', 'paced', 'starts']
+__all__ = ['PACED', 'answer_of', 'in_fresh_process', 'memory', 'paced', 'starts']
 
 REPO = Path(__file__).resolve().parent.parent
 
@@ -41,10 +41,15 @@ PACED = {
 
 def in_fresh_process(name: str, **options: Any) -> Dict[str, Any]:
     """Run the trial of that name there; what it found. Raises RuntimeError with what it said when it fails."""
-    done = subprocess.run([sys.executable, '-m', 'benchmarks.live_trials', name, json.dumps(options)], cwd=REPO,
-                          stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    return answer_of('benchmarks.live_trials', name, json.dumps(options))
+
+
+def answer_of(module: str, *arguments: str) -> Dict[str, Any]:
+    """What the module prints last, as JSON, when it is run with these arguments. Blocks. Raises RuntimeError."""
+    done = subprocess.run([sys.executable, '-m', module, *arguments], cwd=REPO, stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f'the trial {name}({options}) failed with exit code {done.returncode}:\n{done.stderr}')
+        raise RuntimeError(f'{module} {" ".join(arguments)} failed with exit code {done.returncode}:\n{done.stderr}')
     found: Dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 

@@ -116,11 +116,13 @@ class PageSink:
         self._spare: Deque[np.ndarray] = deque()      # arrays of uncompressed pages that are written
         self._syncer = Syncer(self._part, sync_interval_s, self._finish_full_part, self._fail)
         # Without compression there is nothing to do but to write, and several would only stand in each other's way.
-        workers = threads + 1 if level else 1
-        self._alone = workers == 1
-        self._workers = [threading.Thread(target=self._work_on, name=f'ppr-page-{number}', daemon=True)
-                         for number in range(workers)]
+        self._alone = level == 0
+        self._workers = self._make_workers(1 if self._alone else threads + 1)
         self._start()
+
+    def _make_workers(self, count: int) -> List[threading.Thread]:
+        return [threading.Thread(target=self._work_on, name=f'ppr-page-{number}', daemon=True)
+                for number in range(count)]
 
     def _start(self) -> None:
         try:

@@ -90,34 +90,29 @@ class VidGearFfv1(Video):
     def write(self, frames: Sequence[np.ndarray], count: int, path: Path, meter: Meter) -> None:
         import imageio_ffmpeg
         import vidgear.gears
-        parameters = {'-vcodec': 'ffv1', '-level': 3, '-slices': 4, '-threads': cores(), '-input_framerate': RATE_HZ,
-                      '-pix_fmt': 'gray' if frames[0].ndim == 2 else 'bgr0'}
         meter.begin()
         with quiet():
             writer = vidgear.gears.WriteGear(output=str(path), compression_mode=True, logging=False,
-                                             custom_ffmpeg=imageio_ffmpeg.get_ffmpeg_exe(), **parameters)
+                                             custom_ffmpeg=imageio_ffmpeg.get_ffmpeg_exe(),
+                                             **{'-input_framerate': RATE_HZ, **self.parameters(frames[0].ndim == 2)})
             meter.first_frame()
             for number in range(count):
                 writer.write(frames[number % len(frames)])
             writer.close()
+
+    def parameters(self, gray: bool) -> Dict[str, Any]:
+        """What WriteGear is told beyond the frame rate."""
+        return {'-vcodec': 'ffv1', '-level': 3, '-slices': 4, '-threads': cores(),
+                '-pix_fmt': 'gray' if gray else 'bgr0'}
 
 
 class VidGearDefault(VidGearFfv1):
     name, what = 'VidGear as it comes', "VidGear's WriteGear, compression mode with its own settings (x264)"
     suffix = '.mp4'
 
-    def write(self, frames: Sequence[np.ndarray], count: int, path: Path, meter: Meter) -> None:
-        import imageio_ffmpeg
-        import vidgear.gears
-        meter.begin()
-        with quiet():
-            writer = vidgear.gears.WriteGear(output=str(path), compression_mode=True, logging=False,
-                                             custom_ffmpeg=imageio_ffmpeg.get_ffmpeg_exe(),
-                                             **{'-input_framerate': RATE_HZ})
-            meter.first_frame()
-            for number in range(count):
-                writer.write(frames[number % len(frames)])
-            writer.close()
+    def parameters(self, gray: bool) -> Dict[str, Any]:
+        """Nothing."""
+        return {}
 
 
 class OpenCvFfv1(Video):
