@@ -17,7 +17,7 @@ from .pipeline.finisher import Account, FinisherOrders, OwnFile
 from .pipeline.lifelines import Lifelines
 from .pipeline.plan import Plan
 from .pipeline.processes import Child, ending_of
-from .pipeline.ring import Ring, Stat
+from .pipeline.ring import Ring, Stat, frames_captured
 from .recordings.salvage import readable, tally_of
 from .report import Report
 from .settings import Settings
@@ -141,7 +141,7 @@ def _without_file(run: Run, texts: List[str]) -> Report:
     if run.ring is None:
         return report
     stats = run.ring.stats
-    captured = max(int(stats[Stat.CAPTURED]), int(stats[Stat.RECEIVED]))
+    captured = frames_captured(stats)
     return dataclasses.replace(
         report, sensor=captured + int(stats[Stat.LOST]), captured=captured, lost=int(stats[Stat.LOST]),
         processed=int(stats[Stat.PROCESSED]), results=int(stats[Stat.RESULTS]), ring_frames=run.ring.layout.slots)
@@ -149,7 +149,7 @@ def _without_file(run: Run, texts: List[str]) -> Report:
 
 def _keeper_died(run: Run, report: Optional[Report]) -> RecorderError:
     stats = run.ring.stats if run.ring is not None else None
-    captured, written = (int(stats[Stat.CAPTURED]), int(stats[Stat.WRITTEN])) if stats is not None else (0, 0)
+    captured, written = (frames_captured(stats), int(stats[Stat.WRITTEN])) if stats is not None else (0, 0)
     if report is not None:
         captured = max(captured, report.captured)      # the reader counts a frame after it has passed it on
         then = f'the file has been finished all the same, with {report.written} frames'

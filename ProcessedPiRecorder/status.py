@@ -6,7 +6,7 @@ import dataclasses
 import time
 from typing import Deque, Optional, Tuple
 
-from .pipeline.ring import Ring, Stat
+from .pipeline.ring import Ring, Stat, frames_captured
 
 __all__ = ['Status', 'read_status']
 
@@ -54,18 +54,19 @@ def read_status(ring: Ring, recent: Deque[Tuple[float, int]], recording: bool) -
         recent: (monotonic seconds, frames captured) of earlier calls, kept between them for the live rate.
     """
     stats = [int(value) for value in ring.stats[:64]]
+    captured = frames_captured(ring.stats)       # read last: no other counter is ahead of it then
     now = time.monotonic()
-    recent.append((now, stats[Stat.CAPTURED]))
+    recent.append((now, captured))
     while len(recent) > 2 and now - recent[1][0] >= 2.0:
         recent.popleft()
     elapsed_s = (stats[Stat.LAST_NS] - stats[Stat.FIRST_NS]) / 1e9 if stats[Stat.CAPTURED] else 0.0
     then, count = recent[0]
     if now - then >= 0.5:
-        rate: Optional[float] = (stats[Stat.CAPTURED] - count) / (now - then)
+        rate: Optional[float] = (captured - count) / (now - then)
     else:
         rate = (stats[Stat.CAPTURED] - 1) / elapsed_s if elapsed_s > 0 else None
     return Status(
-        recording=recording, elapsed_s=elapsed_s, rate_hz=rate, captured=stats[Stat.CAPTURED], lost=stats[Stat.LOST],
+        recording=recording, elapsed_s=elapsed_s, rate_hz=rate, captured=captured, lost=stats[Stat.LOST],
         written=stats[Stat.WRITTEN], processed=stats[Stat.PROCESSED], returned=stats[Stat.RETURNED],
         bypassed=stats[Stat.BYPASSED], failed=stats[Stat.FAILED], results=stats[Stat.RESULTS],
         ring_frames=ring.layout.slots, ring_in_use=stats[Stat.IN_USE], callback_queue=stats[Stat.CALLBACK_QUEUE],

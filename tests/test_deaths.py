@@ -398,7 +398,10 @@ def test_a_reader_that_a_signal_ended_is_named_with_it(tmp_path: Path) -> None:
 
 def test_a_frame_that_a_killed_reader_had_not_counted_yet_is_told() -> None:
     child = Namespace(role='reader', exitcode=-9, crash=None, verdict='')
-    death = recounted(death_of(child, 147, 120), {'captured': 148})           # type: ignore[arg-type]
+    stats = np.zeros(64, np.int64)
+    stats[Stat.CAPTURED], stats[Stat.RECEIVED], stats[Stat.WRITTEN] = 146, 147, 120
+    assert 'after 147 frames were captured and 120 written' in death_of(child, stats).message    # type: ignore[arg-type]
+    death = recounted(death_of(child, stats), {'captured': 148})           # type: ignore[arg-type]
     assert death.values['frames_captured'] == 148 and 'after 148 frames were captured and 120 written' in death.message
     assert recounted(death, {'captured': 148}) == death
 

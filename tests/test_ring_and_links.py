@@ -6,6 +6,7 @@ import os
 import pickle
 import threading
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ProcessedPiRecorder.pipeline.clocks import TICK_NS, Anchors, OriginatingTim
 from ProcessedPiRecorder.pipeline.histogram import DurationHistogram
 from ProcessedPiRecorder.pipeline.links import Kind, LinkReader, LinkWriter, fit_link, make_link
 from ProcessedPiRecorder.pipeline.ring import Ring, RingLayout, Stat, plan_ring
+from ProcessedPiRecorder.status import read_status
 
 
 def test_a_ring_is_shared_between_processes_and_leaves_nothing() -> None:
@@ -236,3 +238,12 @@ def test_errors_form_one_tree_and_survive_pickling() -> None:
             copy = pickle.loads(pickle.dumps(made))
             assert type(copy) is kind and str(copy) == str(made)
     assert "pip install 'ProcessedPiRecorder[c]'" in str(errors.MissingExtraError('a', 'b', 'c'))
+
+
+def test_a_status_never_tells_of_more_frames_written_than_captured() -> None:
+    """The reader counts a frame after it has passed it on, so that the writer may be ahead of it."""
+    ring = Ring.create(RingLayout((4, 4), 4, 0, 0))
+    ring.stats[Stat.CAPTURED], ring.stats[Stat.RECEIVED], ring.stats[Stat.WRITTEN] = 6, 7, 7
+    status = read_status(ring, deque(), recording=True)
+    ring.close()
+    assert (status.captured, status.written) == (7, 7)

@@ -6,8 +6,11 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Mapping, Optional
 
+import numpy as np
+
 from .channel import RemoteError
 from .processes import Child, ending_of
+from .ring import Stat, frames_captured
 
 __all__ = ['death_of', 'death_while_starting', 'recounted', 'stuck', 'with_advice', 'with_result']
 
@@ -15,8 +18,9 @@ __all__ = ['death_of', 'death_while_starting', 'recounted', 'stuck', 'with_advic
 SAFE = 'what was written is safe'
 
 
-def death_of(child: Child, captured: int, written: int) -> RemoteError:
-    """Of a child that died while we recorded."""
+def death_of(child: Child, stats: Optional[np.ndarray]) -> RemoteError:
+    """Of a child that died while we recorded; what the ring's counters told then."""
+    captured, written = (frames_captured(stats), int(stats[Stat.WRITTEN])) if stats is not None else (0, 0)
     text = (f'the {child.role} process ended unexpectedly ({ending_of(child)}) {_counts(captured, written)}'
             f'; {SAFE}')
     return RemoteError('ProcessDiedError', text, child.crash.traceback if child.crash is not None else '', {

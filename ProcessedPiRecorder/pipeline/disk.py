@@ -14,7 +14,7 @@ from ..recordings.space import Shortage, SpaceWatch, largest_page, refuse_full_d
 from .channel import Channel
 from .ledger import Ledger
 from .plan import Plan
-from .ring import Ring, Stat
+from .ring import Ring, Stat, frames_captured
 
 __all__ = ['FileIdentity', 'make_space_watch']
 
@@ -49,7 +49,7 @@ class _Figures:
 
     def in_flight(self) -> int:
         stats = self._ring.stats
-        return min(int(stats[Stat.CAPTURED]) - int(stats[Stat.WRITTEN]), self._ring.layout.slots)
+        return min(frames_captured(stats) - int(stats[Stat.WRITTEN]), self._ring.layout.slots)
 
     def annotation_bytes(self) -> int:
         ledger = self._ledger
@@ -63,7 +63,7 @@ class _Figures:
         stats[Stat.DISK_LEFT_MS] = 0 if left_s is None else int(min(left_s, 1e9) * 1000) + 1
 
     def end_recording(self, shortage: Shortage) -> None:
-        captured = int(self._ring.stats[Stat.CAPTURED])
+        captured = frames_captured(self._ring.stats)
         first_ns, last_ns = self._ring.stats[Stat.FIRST_NS], self._ring.stats[Stat.LAST_NS]
         seconds = (int(last_ns) - int(first_ns)) / 1e9
         length = f'{seconds:.1f} seconds' if seconds < 100 else f'{seconds / 60:,.1f} minutes'

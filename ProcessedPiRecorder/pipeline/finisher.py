@@ -23,7 +23,7 @@ from ..report import Loss, Report, summed_up
 from ..settings import Settings
 from .channel import Channel, RemoteError
 from .plan import Plan
-from .ring import Ring, RingLayout, Stat
+from .ring import Ring, RingLayout, Stat, frames_captured
 from .stamps import utc_text
 
 __all__ = ['Account', 'FinisherOrders', 'OwnFile', 'finisher_main']
@@ -103,8 +103,7 @@ class Account:
         """These pages are what there is; the files by their names alone."""
         orders, end, stats = self._orders, self._orders.end, self._stats
         pages = tally.captured
-        # The reader counts a frame after it has passed it on: killed in between, it is one behind.
-        captured = max(int(stats[Stat.CAPTURED]), int(stats[Stat.RECEIVED]), pages)
+        captured = max(frames_captured(stats), pages)
         losses = [*self._explained(tally.losses), *self._behind_last_page(tally)]
         lost = sum(loss.count for loss in losses)
         granted = orders.granted

@@ -370,7 +370,7 @@ class Keeper:
 
     def _died(self, child: Child) -> RemoteError:
         """An error that tells of this death."""
-        return death_of(child, self._stat(Stat.CAPTURED), self._stat(Stat.WRITTEN))
+        return death_of(child, self._crew.ring.stats if self._crew.ring is not None else None)
 
     @property
     def _begun(self) -> bool:

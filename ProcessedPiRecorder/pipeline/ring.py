@@ -26,7 +26,7 @@ import numpy as np
 from ..errors import RingError, SettingsError
 from ..settings import MAX_RING_FRAMES, Settings
 
-__all__ = ['Ring', 'RingLayout', 'Stat', 'available_memory', 'plan_ring']
+__all__ = ['Ring', 'RingLayout', 'Stat', 'available_memory', 'frames_captured', 'plan_ring']
 
 PAGE = 4096
 MIN_FRAMES = 8
@@ -65,6 +65,14 @@ class Stat(enum.IntEnum):
     RESULTS = 40
     # written by the finisher
     FINISHED_BYTES = 48      # looked through, of the file that it finishes
+
+
+def frames_captured(stats: np.ndarray) -> int:
+    """How many frames reached the ring, by its counters.
+
+    The reader counts a frame after it has passed it on: the writer can have received it, and even written it, before.
+    """
+    return max(int(stats[Stat.CAPTURED]), int(stats[Stat.RECEIVED]))
 
 
 class RingLayout(NamedTuple):
