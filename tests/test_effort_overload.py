@@ -15,6 +15,7 @@ import pytest
 from recording_tools import paced, recorder, truth
 
 from ProcessedPiRecorder.cameras import SyntheticCamera
+from ProcessedPiRecorder.recordings.effort import FORGOTTEN_AFTER
 from ProcessedPiRecorder.recordings.encoder import PageEncoder
 from ProcessedPiRecorder.recordings.reader import RecordingFile
 from ProcessedPiRecorder.recordings.sampling import Sampler
@@ -89,9 +90,10 @@ def test_effort_falls_when_pages_get_slow_and_comes_back(tmp_path: Path, slow_pa
     rec = record(tmp_path / 'a.tif', 320, 100, ring_frames=100)
     efforts = [page.effort for page in check_ledger(tmp_path / 'a.tif', rec, 320)]
     assert rec.report.lost == 0
-    assert efforts[:40].count('stored') == 0
+    assert efforts[:40].count('stored') <= FORGOTTEN_AFTER
     assert efforts[80:150].count('stored') > 60
-    assert efforts[-30:].count('stored') == 0
+    # A moment without the processor costs FORGOTTEN_AFTER pages their effort; what never comes back, all of them.
+    assert efforts[-100:].count('stored') <= 2 * FORGOTTEN_AFTER
 
 
 @pytest.mark.parametrize(('ring_frames', 'slowness_s'), [(8, 1.6), pytest.param(4, 0.8, marks=pytest.mark.slow)])

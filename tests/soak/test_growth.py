@@ -29,6 +29,7 @@ from ProcessedPiRecorder.pipeline.plan import Plan
 from ProcessedPiRecorder.pipeline.reader import RingSink
 from ProcessedPiRecorder.pipeline.ring import Ring, RingLayout
 from ProcessedPiRecorder.pipeline.spill import SpillQueue
+from ProcessedPiRecorder.recordings import index as index_module
 from ProcessedPiRecorder.recordings import part as part_module
 from ProcessedPiRecorder.recordings.framelog import FrameLog
 from ProcessedPiRecorder.recordings.page import PageRecord
@@ -138,7 +139,7 @@ def test_the_reader_keeps_the_first_of_many_complaints(ring_sink: RingSink, monk
 # ------------------------------------------------------------------ the file
 
 class Pages:
-    """A sink of tiny pages that is written to page by page."""
+    """A sink of tiny pages that is written to page by page. A context manager: no thread of it outlives a failure."""
 
     def __init__(self, path: Path, **options: Any) -> None:
         self.written = 0
@@ -147,6 +148,12 @@ class Pages:
                              on_written=self._count, on_error=self.problems.append, **options)
         self.sink.publish()
         self._image = np.zeros((8, 8), np.uint8)
+
+    def __enter__(self) -> Pages:
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self.files = self.sink.finish(lambda info: {})
 
     def _count(self, jobs: List[PageJob]) -> None:
         self.written += len(jobs)
@@ -162,20 +169,21 @@ class Pages:
 def test_the_file_keeps_a_few_bytes_of_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The times of the first MAX_PLANES pages are kept, eight bytes each; of later ones, nothing."""
     monkeypatch.setattr(part_module, 'MAX_PLANES', FRAMES)
-    pages = Pages(tmp_path / 'a.tif')
-    assert bytes_a_frame(pages.run) < NOTHING
-    pages.sink.finish(lambda info: {})
+    with Pages(tmp_path / 'a.tif') as pages:
+        assert bytes_a_frame(pages.run) < NOTHING
 
 
-def test_a_split_recording_keeps_little_of_a_part(tmp_path: Path) -> None:
-    pages = Pages(tmp_path / 'a.tif', split_frames=20)
+def test_a_split_recording_keeps_little_of_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A part has a page index of 256 kB while it grows. Whether the last one is just being given up must not count.
+    monkeypatch.setattr(index_module, 'PAGES_A_BLOCK', 32)
 
     def run(frames: range) -> None:
         pages.run(frames)
         while pages.sink._syncer.full_parts:
             os.sched_yield()
-    assert bytes_a_frame(run, 1000) * 20 < 1500            # mostly its name
-    assert len(pages.sink.finish(lambda info: {})) == 150
+    with Pages(tmp_path / 'a.tif', split_frames=20) as pages:
+        assert bytes_a_frame(run, 1000) * 20 < 1500            # mostly its name
+    assert len(pages.files) == 150
 
 
 def test_parts_that_cannot_be_finished_so_fast_hold_up_the_next_ones(tmp_path: Path,
@@ -317,8 +325,8 @@ def recorder_growth(folder: Path, frames: int, settle: int) -> Dict[str, float]:
 
 def test_no_process_keeps_a_frame(tmp_path: Path) -> None:
     growth = recorder_growth(tmp_path, 7000, 2500)
-    # Some 300 kB in so few frames are an allocator that settles; what is kept of a frame takes as much and more.
-    assert max(growth.values()) < 150, growth
+    # Half a megabyte in so few frames is an allocator that settles; a frame is 6 kB, its page half of that.
+    assert max(growth.values()) < 1000, growth
 
 
 @pytest.mark.slow
