@@ -250,8 +250,8 @@ def test_what_cannot_be_opened_leaves_no_file(sim: Simulation, tmp_path: Path) -
 
 
 def test_a_start_that_takes_too_long_says_what_to_raise(sim: Simulation, tmp_path: Path) -> None:
-    with pytest.raises(StartTimeoutError, match='camera was not ready within 1 s; .*raise camera_start_timeout'):
-        recorder(tmp_path / 'trial.tif', camera_start_timeout=1, camera_controls={'warm_up_s': 10}).recordVid()
+    with pytest.raises(StartTimeoutError, match='camera was not ready within 3 s; .*raise camera_start_timeout'):
+        recorder(tmp_path / 'trial.tif', camera_start_timeout=3, camera_controls={'warm_up_s': 30}).recordVid()
     assert not list(tmp_path.glob('*.tif'))
     assert sim.camera().made and sim.camera().holder_pid == 0      # closed, not killed with the camera in its hands
 
