@@ -151,7 +151,7 @@ def _keeper_died(run: Run, report: Optional[Report]) -> RecorderError:
     stats = run.ring.stats if run.ring is not None else None
     captured, written = (frames_captured(stats), int(stats[Stat.WRITTEN])) if stats is not None else (0, 0)
     if report is not None:
-        captured = max(captured, report.captured)      # the reader counts a frame after it has passed it on
+        captured = max(captured, report.captured)      # message and report must not contradict each other
         then = f'the file has been finished all the same, with {report.written} frames'
     else:
         then = f'run  ppr repair {run.plan.tif_path}' if written and run.plan.tif_path else 'nothing was recorded'
