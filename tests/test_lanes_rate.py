@@ -155,13 +155,15 @@ kept = []
 def leak(buffer, cb_queue):
     kept.append(b'x' * (16 << 20))
 
-rec = ProcessedPiRecorder('a.tif', camera='synthetic', x_resolution=640, y_resolution=480, framerate=50, rec_length=2,
-                          display=False, callback=leak, ring_frames=100,
+rec = ProcessedPiRecorder('a.tif', camera='synthetic', x_resolution=640, y_resolution=480, framerate=10, rec_length=3,
+                          display=False, callback=leak, ring_frames=100, overwrite=True,
                           camera_controls={'pace': True, 'buffers': 1000})
 try:
     rec.recordVid()
 except errors.CallbackError as error:
     print('CallbackError', error.restarts, error)
+except errors.ProcessDiedError as error:
+    print('ProcessDiedError', error.role, error)
 print(rec.report.complete, rec.report.written, rec.report.lost)
 '''
 
@@ -187,10 +189,19 @@ def little_memory() -> Any:
 
 
 def test_out_of_memory_the_kernel_ends_the_callback(tmp_path: Path, little_memory: Path) -> None:
-    """A real end for want of memory: of the callback that leaks, and not of the writer, which holds as much."""
-    done: Any = run_script(LEAKING_SCRIPT, tmp_path, preexec_fn=lambda: little_memory.write_text(str(os.getpid())))
+    """A real end for want of memory: of the callback that leaks, and not of the writer, which holds as much.
+
+    A process of several threads that is being killed gives its memory back when its last thread ends, and the kernel no
+    longer knows by then that it comes: who asks for memory in these milliseconds makes it choose once more. So the
+    frames come slowly, and such a run is done again.
+    """
+    for _ in range(4):
+        done: Any = run_script(LEAKING_SCRIPT, tmp_path, preexec_fn=lambda: little_memory.write_text(str(os.getpid())))
+        if not done.out.startswith('ProcessDiedError'):
+            break
+        assert 'SIGKILL' in done.out and 'Traceback' not in done.err, (done.out, done.err)
     first, last = done.out.splitlines()
     assert done.returncode == 0 and first.startswith('CallbackError') and 'SIGKILL' in first, (done.out, done.err)
     assert int(first.split()[1]) >= 1                  # started again, and again out of memory
-    assert last == 'yes 100 0'
-    assert [page.index for page, _ in pages(tmp_path / 'a.tif')] == list(range(100))
+    assert last == 'yes 30 0'
+    assert [page.index for page, _ in pages(tmp_path / 'a.tif')] == list(range(30))

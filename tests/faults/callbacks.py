@@ -310,21 +310,24 @@ def no_results_file(folder: Path, rng: random.Random) -> Outcome:
     def block(recorder: Any) -> None:
         trial.path.with_suffix('.results.jsonl').mkdir()
 
-    trial = Trial(folder, rng, callback=Late(0.5), cb_type=rng.choice(('2Proc', '3Proc')))
+    callback = Awaiting(folder / 'trial.results.jsonl')
+    trial = Trial(folder, rng, callback=callback, cb_type=rng.choice(('2Proc', '3Proc')))
     trial.run(block)
     trial.path.with_suffix('.results.jsonl').rmdir()
     return trial.judged()
 
 
-class Late:
-    """Puts its first result after a while."""
+class Awaiting:
+    """Puts its first result when something has appeared at ``path``; without it, before its call counts as hung."""
 
-    def __init__(self, after_s: float) -> None:
-        self.after_s = after_s
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.wait_s = 8.0
 
     def __call__(self, buffer: Any, cb_queue: Any) -> None:
-        if buffer[-1].index == 0:
-            time.sleep(self.after_s)
+        deadline, self.wait_s = time.monotonic() + self.wait_s, 0
+        while not self.path.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
         cb_queue.put(buffer[-1].index)
 
 

@@ -46,7 +46,8 @@ def test_a_sound_recorder_is_complete_and_flat(tmp_path: Path) -> None:
         *(f'memory of the {role}' for role in ROLES)}
     assert found.results == len(found.late_ns) == len(found.disk_ms) == 150
     assert found.report is not None and found.report['returned'] == 150 and len(found.report['files']) == 3
-    assert set(found.samples[-3][1]) == set(ROLES)
+    # The last samples may come when some have ended, the first ones before all have begun.
+    assert set(ROLES) in [set(roles) for _, roles in found.samples]
     assert all(late_ns > 0 for late_ns in found.late_ns) and all(late > 0 for late in found.disk_ms)
     assert not asked.recording.parent.exists()
     soak.show(soak.Console(width=80), asked, found, findings)
