@@ -66,7 +66,7 @@ def spinning(buffer: Any, cb_queue: Any) -> None:
                                             (spinning, 'processor time a frame at 20 Hz, ms')])
 def test_it_sees_when_somebody_never_sleeps_for_long(callback: Any, name: str, tmp_path: Path) -> None:
     found = smoke.at_rest(smoke.at_leisure(tmp_path, callback))
-    assert [finding.name for finding in found if not finding.good] == [name]
+    assert name in [finding.name for finding in found if not finding.good]
 
 
 def test_a_finding_says_what_it_means() -> None:
