@@ -64,7 +64,7 @@ def test_its_own_pace_is_its_own_and_never_faster(tmp_path: Path) -> None:
     path = make_video(tmp_path / 'clip.avi', frames=26, fps=50)
     started = time.monotonic()
     assert len(run(VideoFileCamera(path)).frames) == 26
-    assert 0.5 <= time.monotonic() - started < 20
+    assert 0.5 <= time.monotonic() - started < 3
 
 
 def test_a_slow_reader_moves_the_schedule_and_loses_nothing(tmp_path: Path) -> None:
@@ -404,7 +404,7 @@ def test_replay_at_its_own_pace(tmp_path: Path) -> None:
     path = make_recording(tmp_path / 'trial.tif', [0, 1, 15], period_ns=20_000_000)
     started = time.monotonic()
     run(ReplayCamera(path), framerate=50)
-    assert 0.3 <= time.monotonic() - started < 20
+    assert 0.3 <= time.monotonic() - started < 3
 
 
 def test_a_damaged_page_is_passed_over_and_told(tmp_path: Path) -> None:

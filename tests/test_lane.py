@@ -128,10 +128,11 @@ def test_a_nearly_full_ring_gives_up_the_frame_in_the_callback_but_not_its_slot(
 
 
 def test_a_hung_call_fails_and_the_others_wait_for_the_next_process(bench: Bench) -> None:
-    before_ns = time.monotonic_ns()                    # a moment that is known, however long the machine pauses here
+    before_ns = time.monotonic_ns()
     bench.take(3)
     assert bench.lane.hung_for(before_ns) is None
-    assert 0.05 <= bench.lane.time_left_s(before_ns) < 60
+    # Between these two moments its 0.05 s began, however long the machine pauses here.
+    assert bench.lane.time_left_s(before_ns) >= 0.05 >= bench.lane.time_left_s(time.monotonic_ns())
     time.sleep(0.06)
     assert bench.lane.hung_for(time.monotonic_ns()) is not None
     bench.lane.give_up_hung()

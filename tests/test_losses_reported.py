@@ -64,7 +64,7 @@ def test_a_short_stall_is_reported_as_one(tmp_path: Path) -> None:
     report = recorder(tmp_path / 'a.tif', framerate=50, rec_length=2,
                       controls=paced(stall_at=20, stall_s=1.2)).recordVid()
     stall, = [loss for loss in report.losses if loss.reason == 'stall']
-    assert stall.index == 20 and 55 <= stall.count < 80      # 1.2 s of it; a busy machine makes it longer
+    assert stall.index == 20 and 55 <= stall.count <= 65
     assert report.complete == 'no' and report.sensor == 100
 
 

@@ -143,7 +143,7 @@ def test_times_are_tied_to_utc_by_the_firmwares_clock(tmp_path: Path) -> None:
     utc_offset_ns = time.time_ns() - time.monotonic_ns()
     for record in records:
         began_ns = record.sensor_ns - ahead_us * 1000                # CLOCK_MONOTONIC
-        assert abs(record.time_ns - began_ns - utc_offset_ns) < 100_000_000
+        assert abs(record.time_ns - began_ns - utc_offset_ns) < 5_000_000
         assert record.host_ns > began_ns                             # it came later, by its read-out at least
     assert rec.report is not None and rec.report.camera['details']['sensor'] == 'ov5647'
 

@@ -122,7 +122,7 @@ def test_paced_frames_come_at_their_rate() -> None:
     started = time.monotonic()
     sink = run(SyntheticCamera(frames=20, **SMALL), framerate=50)
     assert len(sink.frames) == 20
-    assert 0.38 <= time.monotonic() - started < 20
+    assert 0.4 <= time.monotonic() - started < 2.0
 
 
 class HandClock:

@@ -307,13 +307,10 @@ class Spoiling:
                                                                       ('yes', 'no', '-')))
 def no_results_file(folder: Path, rng: random.Random) -> Outcome:
     """A folder appears in its place, after the start has looked and before the first result."""
-    def block(recorder: Any) -> None:
-        trial.path.with_suffix('.results.jsonl').mkdir()
-
-    callback = Awaiting(folder / 'trial.results.jsonl')
-    trial = Trial(folder, rng, callback=callback, cb_type=rng.choice(('2Proc', '3Proc')))
-    trial.run(block)
-    trial.path.with_suffix('.results.jsonl').rmdir()
+    path = folder / 'trial.results.jsonl'
+    trial = Trial(folder, rng, callback=Awaiting(path), cb_type=rng.choice(('2Proc', '3Proc')))
+    trial.run(lambda recorder: path.mkdir())
+    path.rmdir()
     return trial.judged()
 
 
