@@ -19,6 +19,29 @@ HAS_ZLIB_NG_WHEEL = ('platform_python_implementation == "CPython" and '
                      '(platform_machine == "x86_64" or platform_machine == "aarch64")')
 ON_A_PI = '(platform_machine == "armv6l" or platform_machine == "armv7l" or platform_machine == "aarch64")'
 
+# What people do with a recording afterwards; a machine that only records needs none of it.
+AFTERWARDS = {
+    'plot': ['matplotlib>=3.6'],
+    'export': ['av>=13.0'],
+    'nwb': ['pynwb>=2.8', 'av>=13.0'],
+    'tables': ['pandas>=1.5', 'pyarrow>=12.0'],
+    # 2024.8.0 is the last one for Python 3.9; told so, an old pip need not try all the others.
+    'cluster': [f'{package}{versions}' for package in ('dask[array]', 'distributed')
+                for versions in ('>=2023.5; python_version >= "3.10"', '==2024.8.0; python_version < "3.10"')],
+}
+ANALYSIS = sorted({package for packages in AFTERWARDS.values() for package in packages})
+
+# Independent readers of what is recorded and exported, and what runs the notebook.
+JUDGES = ['nwbinspector>=0.5', 'bioio-ome-tiff>=1.0; python_version >= "3.10"', 'nbclient>=0.8', 'ipykernel>=6.20']
+
+
+def on_64_bits(requirement):
+    """There are no wheels of most of these for 32-bit machines; the tests that need them skip there, and say so."""
+    package, _, marker = requirement.partition(';')
+    machine = '(platform_machine == "x86_64" or platform_machine == "aarch64")'
+    return f'{package}; {machine}' + (f' and {marker.strip()}' if marker else '')
+
+
 setup(
     name='ProcessedPiRecorder',
     version=version(),
@@ -37,7 +60,7 @@ setup(
         # OpenCV 5 ships no cascade files, and 4.5 reads no BigTIFF.
         'opencv-contrib-python>=4.6,<5',
         'tifffile>=2024.8',
-        'imageio>=2.9',
+        'imageio>=2.22',
         'cloudpickle>=2.0',
         'typer>=0.12',
         'rich>=13.0',
@@ -48,7 +71,11 @@ setup(
         # Later ones than 0.3.30 say that they run on Python 3.9, and do not.
         'picamera2': [f'picamera2>=0.3.12,<=0.3.30; python_version < "3.10" and sys_platform == "linux" and {ON_A_PI}',
                       f'picamera2>=0.3.12; python_version >= "3.10" and sys_platform == "linux" and {ON_A_PI}'],
-        'test': ['pytest>=8.0', 'pytest-timeout>=2.3', 'hypothesis>=6.100', 'psutil>=5.9', 'Pillow>=9.0'],
+        **AFTERWARDS,
+        'napari': ['napari[all]>=0.4.19'],
+        'analysis': ANALYSIS,
+        'test': ['pytest>=8.0', 'pytest-timeout>=2.3', 'hypothesis>=6.100', 'psutil>=5.9', 'Pillow>=9.0',
+                 *map(on_64_bits, [*ANALYSIS, *JUDGES])],
         'dev': ['ruff>=0.6', 'mypy>=1.11'],
         # What the recorder is measured beside, and what draws the figures.
         'bench': ['matplotlib>=3.6', 'imageio-ffmpeg>=0.5', 'imagecodecs>=2023.3', 'vidgear>=0.3.3',

@@ -15,7 +15,13 @@
     │   └── RecordingFormatError           a file that is not a readable recording
     ├── RingError (MemoryError)            the shared-memory ring cannot be had
     ├── ProcessDiedError                   a process of the pipeline ended without a word
-    └── StartTimeoutError (TimeoutError)   a process did not become ready in time
+    ├── StartTimeoutError (TimeoutError)   a process did not become ready in time
+    ├── DisplayError                       there is no screen to show a window on
+    ├── TooLargeError (MemoryError)        more frames at once than there is memory for
+    ├── ExportError                        a recording cannot be exported so, or there
+    │   └── ExportCancelled                it was asked to end; nothing is left of it
+    └── ProcessingError                    a recording cannot be processed again
+        └── ClusterError                   the Dask cluster cannot be reached, or went away
     MissingExtraError (RecorderError, ImportError)   an optional package is needed; names the pip install
 
     RecorderWarning (UserWarning)
@@ -37,10 +43,11 @@ from typing import Any, Optional
 
 __all__ = [
     'AutomaticChoiceWarning', 'CalibrationError', 'CallbackBypassedWarning', 'CallbackError', 'CameraError',
-    'CameraFormatError', 'CameraNotFoundError', 'CameraStalledError', 'DisplayWarning', 'FormatSubstitutedWarning',
-    'MissingExtraError', 'ProcessDiedError', 'ReaderCompatibilityWarning', 'RecorderError',
-    'RecorderStateError', 'RecorderWarning', 'RecordingFileError', 'RecordingFormatError', 'RemoteTraceback',
-    'ResolutionRoundedWarning', 'RingError', 'SettingsError', 'StartTimeoutError',
+    'CameraFormatError', 'CameraNotFoundError', 'CameraStalledError', 'ClusterError', 'DisplayError',
+    'DisplayWarning', 'ExportCancelled', 'ExportError', 'FormatSubstitutedWarning', 'MissingExtraError',
+    'ProcessDiedError', 'ProcessingError', 'ReaderCompatibilityWarning', 'RecorderError', 'RecorderStateError',
+    'RecorderWarning', 'RecordingFileError', 'RecordingFormatError', 'RemoteTraceback', 'ResolutionRoundedWarning',
+    'RingError', 'SettingsError', 'StartTimeoutError', 'TooLargeError',
 ]
 
 
@@ -109,7 +116,18 @@ class RecordingFormatError(RecordingFileError):
     """A file that is not a readable recording."""
 
 
-class RingError(RecorderError, MemoryError):
+class _OutOfMemory(RecorderError, MemoryError):
+    """The root of errors that are MemoryErrors, too.
+
+    MemoryError has a ``__new__`` of its own that refuses such classes; who unpickles exceptions by calling that (Dask,
+    by way of tblib) would get a TypeError for them.
+    """
+
+    def __new__(cls, *args: Any) -> Any:
+        return Exception.__new__(cls, *args)
+
+
+class RingError(_OutOfMemory):
     """The ring of shared memory cannot be had."""
 
 
@@ -141,6 +159,30 @@ class ProcessDiedError(RecorderError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class DisplayError(RecorderError):
+    """There is no screen to show a window on."""
+
+
+class TooLargeError(_OutOfMemory):
+    """More frames are wanted at once than there is memory for."""
+
+
+class ExportError(RecorderError):
+    """A recording cannot be exported in this way, or to this place."""
+
+
+class ExportCancelled(ExportError):
+    """An export was asked to end before it was done; nothing is left of it. A progress callback raises it to cancel."""
+
+
+class ProcessingError(RecorderError):
+    """A recording cannot be processed again in this way."""
+
+
+class ClusterError(ProcessingError):
+    """The Dask cluster cannot be reached, or it went away."""
 
 
 class MissingExtraError(RecorderError, ImportError):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any, Optional, Sequence
 
 import numpy as np
 
-__all__ = ['Frame', 'left', 'right']
+__all__ = ['Frame', 'left', 'right', 'why_not_recordable']
 
 
 class Frame(np.ndarray):
@@ -50,3 +50,17 @@ def left(frame: np.ndarray) -> np.ndarray:
 def right(frame: np.ndarray) -> np.ndarray:
     """The right eye's half of a side-by-side stereo frame, as a view (no copy)."""
     return frame[:, frame.shape[1] // 2:]
+
+
+def why_not_recordable(returned: Any, shape: Sequence[int]) -> str:
+    """Why what a callback returned cannot stand in the recording for a frame of this shape; '' when it can, or is None.
+    """
+    if returned is None:
+        return ''
+    if not isinstance(returned, np.ndarray):
+        what = f'a {type(returned).__name__}'
+    elif returned.dtype != np.uint8 or returned.shape != tuple(shape):
+        what = f'an array of {returned.dtype}, shape {returned.shape}'
+    else:
+        return ''
+    return f'it returned {what}; it must return None or a frame to record: uint8, shape {tuple(shape)}'

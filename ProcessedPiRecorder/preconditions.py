@@ -79,6 +79,20 @@ def _refuse_played_outputs(settings: Settings, outputs: List[_Output]) -> None:
         if (settings.split_frames or settings.overwrite) and _is_part_name(settings, played):
             raise SettingsError(f'the camera plays {played}, which has the name of a part of '
                                 f'tif_path={str(settings.tif_path)!r} and would be lost; choose another tif_path')
+        for output in outputs:
+            if _is_another_part(played, output.path):
+                raise SettingsError(f'the camera plays {played} with all files of its recording, and {output.name} '
+                                    f'({output.path}) is one of them, which would be lost; choose another '
+                                    f'{_to_change(output)}')
+
+
+def _is_another_part(played: Path, path: Path) -> bool:
+    """Whether a file that is there belongs to the split recording that is played, all of it."""
+    stem = re.sub(r'_\d{3,}$', '', played.stem)
+    if not os.path.basename(os.path.realpath(path)).startswith(stem) or not path.is_file() or not played.is_file():
+        return False
+    from .cameras.replay import files_played
+    return any(_is_same(path, file) for file in files_played(played) if not _is_same(file, played))
 
 
 def _to_change(output: _Output) -> str:
@@ -169,8 +183,8 @@ def _check_room(settings: Settings) -> None:
         return
     pixels = settings.x_resolution * settings.y_resolution * settings.scale_factor**2
     frame_bytes = round(pixels * (1 if settings.pixel_format == 'gray' else 3))
-    refuse_full_disk(settings.tif_path, settings.disk_reserve_mb,
-                     int(largest_page(frame_bytes) * (settings.framerate or 1)), settings.overwrite)
+    second_bytes = int(largest_page(frame_bytes) * settings.framerate) if frame_bytes else 0
+    refuse_full_disk(settings.tif_path, settings.disk_reserve_mb, second_bytes, settings.overwrite)
 
 
 def start_method(settings: Settings, camera: Camera) -> str:

@@ -311,7 +311,7 @@ class ProcessedPiRecorder:
         settings = dataclasses.replace(self.settings, progress=None)
         early: List[Tuple[str, str]] = []
         if settings.display:
-            from .pipeline.display import screen_problem
+            from .screen import screen_problem
             problem = screen_problem()
             if problem:
                 early.append(('DisplayWarning', f'no live window: {problem}'))

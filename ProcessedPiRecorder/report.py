@@ -6,12 +6,14 @@ import json
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Dict, List, Mapping, Optional
 
-__all__ = ['DISK_NEARLY_FULL', 'MOST_PLACES', 'Loss', 'Report', 'summed_up']
+__all__ = ['DISK_NEARLY_FULL', 'MAX_ERRORS', 'MOST_PLACES', 'Loss', 'Report', 'is_cut', 'summed_up']
 
 #: How a recording was ended whose disk would have run full: ``Report.stopped``.
 DISK_NEARLY_FULL = 'disk nearly full'
 #: Beyond this many places, further losses are summed up in one entry: a report must stay readable and storable.
 MOST_PLACES = 10_000
+#: Errors that a report names; of further ones, it has the count.
+MAX_ERRORS = 100
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,12 @@ def summed_up(losses: List[Loss]) -> List[Loss]:
     kept, rest = losses[:MOST_PLACES - 1], losses[MOST_PLACES - 1:]
     count = sum(loss.count for loss in rest)
     return [*kept, Loss(rest[0].index, count, rest[0].time_ns, 'other', 'all further losses, summed up')]
+
+
+def is_cut(metadata: Any) -> bool:
+    """Whether a recording with this metadata was cut out of another one, so that no camera made it as it is."""
+    cut = metadata.get('cut') if isinstance(metadata, dict) else None
+    return isinstance(cut, dict) and all(type(cut.get(name)) is int for name in ('start', 'stop', 'every'))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any, Callable, Mapping, Optional, Tuple, Union
 
 from .errors import SettingsError
 
-__all__ = ['Settings']
+__all__ = ['DEFAULT_CB_TIMEOUT_S', 'Settings']
 
 CameraSpec = Union[str, Tuple[Any, ...], Any]
 
@@ -26,6 +26,8 @@ RECORDS = ('returned', 'raw')
 START_METHODS = ('fork', 'spawn')
 SUFFIXES = ('.tif', '.tiff', '.btf', '.tf8')
 
+#: A call that takes longer than this counts as hung, unless cb_timeout says otherwise.
+DEFAULT_CB_TIMEOUT_S = 10.0
 MAX_SIDE = 16384          # pixels; no Raspberry Pi sensor comes near, and a page stays far below 4 GB
 MAX_FRAMERATE = 100_000.0
 MAX_SHOWN = 200           # characters of a value in a message

@@ -441,5 +441,5 @@ def test_recordings_that_cannot_be_replayed_as_asked(tmp_path: Path) -> None:
     other.write_bytes(b'II+\0' + bytes(60))
     with pytest.raises(CameraError, match='replayed'):
         ReplayCamera(other).open(CameraRequest())
-    with pytest.raises(CameraError, match='opened'):
+    with pytest.raises(CameraError, match='^[^:]*gone.tif cannot be opened: there is no such file'):
         ReplayCamera(tmp_path / 'gone.tif').open(CameraRequest())

@@ -125,6 +125,9 @@ def test_a_disk_without_room_for_a_second_is_refused_at_once(tmp_path: Path, mon
         recorder(tmp_path / 'a.tif', **BIG)
     recorder(tmp_path / 'a.tif', **BIG, disk_reserve_mb=100)
     recorder(tmp_path / 'a.tif', **BIG, disk_reserve_mb=0)
+    with pytest.raises(errors.RecordingFileError, match='stay free') as unknown:
+        recorder(tmp_path / 'a.tif', x_resolution=0, y_resolution=0, framerate=0, disk_reserve_mb=300)
+    assert 'a second of frames' not in str(unknown.value)
     recorder(None, write_vid=False, callback=lambda buffer, cb_queue: None)
 
 

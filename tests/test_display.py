@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import struct
@@ -13,19 +12,20 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Iterator, NamedTuple, Optional, Tuple
+from typing import Iterator, Optional, Tuple
 
 import numpy as np
 import pytest
+from screen_kit import Screen, close_button, has_color, needs_xdotool, needs_xvfb, start_screen, xdotool
 
+from ProcessedPiRecorder import screen as screens
 from ProcessedPiRecorder.pipeline import display
-from ProcessedPiRecorder.pipeline.display import fitted, screen_problem
+from ProcessedPiRecorder.pipeline.display import fitted
+from ProcessedPiRecorder.screen import screen_problem
 
 ROOT = Path(__file__).resolve().parent.parent
 TITLE = 'ppr test window'
 HEIGHT, WIDTH = 120, 320
-
-needs_xvfb = pytest.mark.skipif(shutil.which('Xvfb') is None, reason='needs Xvfb (apt install xvfb)')
 
 CHILD = '''
 import sys
@@ -37,39 +37,9 @@ print(show_frames(slots, receive_fd, send_fd, sys.argv[6]), flush=True)
 '''
 
 
-class Screen(NamedTuple):
-    name: str
-    process: 'subprocess.Popen[bytes]'
-    buffer: Path
-
-    def pixels(self) -> np.ndarray:
-        """What is on the screen, (height, width, 3) BGR: Xvfb's frame buffer file, in XWD format."""
-        data = self.buffer.read_bytes()
-        header = struct.unpack_from('>25I', data)
-        header_size, width, height, line_bytes, colors = header[0], header[4], header[5], header[12], header[19]
-        start = header_size + 12 * colors
-        pixels = np.frombuffer(data, np.uint8, line_bytes * height, start).reshape(height, -1, 4)
-        return pixels[:, :width, :3]
-
-
 @pytest.fixture
 def screen(tmp_path: Path) -> Iterator[Screen]:
     yield from start_screen(tmp_path)
-
-
-def start_screen(folder: Path, *options: str) -> Iterator[Screen]:
-    tell_r, tell_w = os.pipe()
-    process = subprocess.Popen(
-        ['Xvfb', '-displayfd', str(tell_w), '-screen', '0', '1600x900x24', '-fbdir', str(folder), '-nolisten', 'tcp',
-         *options], pass_fds=(tell_w,), stderr=subprocess.DEVNULL)
-    os.close(tell_w)
-    with os.fdopen(tell_r) as tell:
-        number = tell.readline().strip()
-    try:
-        yield Screen(f':{number}', process, folder / 'Xvfb_screen0')
-    finally:
-        process.kill()
-        process.wait()
 
 
 class Shown:
@@ -102,15 +72,6 @@ class Shown:
         return self.process.returncode, out.strip(), err
 
 
-def has_color(screen: Screen, color: Tuple[int, int, int], row: int, column: int, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while tuple(screen.pixels()[row, column]) != color:
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
 def wait_for_color(screen: Screen, color: Tuple[int, int, int], row: int = 60, column: int = 100) -> None:
     assert has_color(screen, color, row, column, 10), f'{screen.pixels()[row, column]} is not {color}'
 
@@ -131,24 +92,6 @@ def show_first(screen: Screen, folder: Path, color: Tuple[int, int, int], height
             return shown
         assert shown.end()[:2] == (0, 'ended')
     raise AssertionError('no window showed its first frame')
-
-
-def close_button(screen: Screen, window: int) -> None:
-    """Send a window what a window manager sends when its close button is pressed (X protocol, ICCCM 4.2.8.1)."""
-    address = display._x_address(screen.name)
-    assert address is not None
-    with display._x_connect(address) as connection:
-        connection.sendall(b'l\0' + struct.pack('<HHHHH', 11, 0, 0, 0, 0))
-        display._receive(connection, struct.unpack('<6xH', display._receive(connection, 8))[0] * 4)
-        atoms = []
-        for name in (b'WM_PROTOCOLS', b'WM_DELETE_WINDOW'):
-            padded = display._padded(name)
-            connection.sendall(struct.pack('<BBHHH', 16, 0, 2 + len(padded) // 4, len(name), 0) + padded)
-            atoms.append(struct.unpack_from('<I', display._receive(connection, 32), 8)[0])
-        event = struct.pack('<BBHII5I', 33, 32, 0, window, atoms[0], atoms[1], 0, 0, 0, 0)
-        connection.sendall(struct.pack('<BBHII', 25, 0, 11, window, 0) + event)
-        connection.sendall(struct.pack('<BBH', 43, 0, 1))     # GetInputFocus: its reply says that all is done
-        display._receive(connection, 32)
 
 
 @needs_xvfb
@@ -188,7 +131,7 @@ def test_only_the_display_process_ends_when_the_screen_goes_away(screen: Screen,
 
 
 @needs_xvfb
-@pytest.mark.skipif(shutil.which('xdotool') is None, reason='needs xdotool')
+@needs_xdotool
 @pytest.mark.parametrize('action', ['q', 'Escape', 'close button'])
 def test_the_user_closes_the_window(screen: Screen, tmp_path: Path, action: str) -> None:
     shown = show_first(screen, tmp_path, (1, 2, 3))
@@ -201,11 +144,6 @@ def test_the_user_closes_the_window(screen: Screen, tmp_path: Path, action: str)
     assert (out.strip(), shown.process.returncode, err) == ('closed', 0, '')
     os.close(shown.send_fd)
     os.close(shown.ready_fd)
-
-
-def xdotool(screen: Screen, *words: str) -> str:
-    return subprocess.run(['xdotool', *words], env={**os.environ, 'DISPLAY': screen.name}, check=True, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=20).stdout.strip()
 
 
 @needs_xvfb
@@ -317,7 +255,7 @@ def test_wayland(no_screen: pytest.MonkeyPatch, tmp_path: Path) -> None:
     server.bind(str(tmp_path / 'wayland-9'))
     server.listen()
     (tmp_path / 'platforms').mkdir()
-    no_screen.setattr(display, '_toolkit', lambda: 'QT5')
+    no_screen.setattr(screens, '_toolkit', lambda: 'QT5')
     no_screen.setenv('QT_QPA_PLATFORM_PLUGIN_PATH', str(tmp_path))
     assert 'through X only' in (screen_problem() or '')
     (tmp_path / 'platforms' / 'libqwayland-generic.so').touch()
@@ -335,6 +273,6 @@ def test_wayland(no_screen: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_opencv_without_windows(monkeypatch: pytest.MonkeyPatch, info: str, toolkit: str) -> None:
     import cv2
     monkeypatch.setattr(cv2, 'getBuildInformation', lambda: info)
-    assert display._toolkit() == toolkit
-    problem = display._opencv_problem(True)
+    assert screens._toolkit() == toolkit
+    problem = screens._opencv_problem(True)
     assert ('build without windows' in (problem or '')) == (toolkit == 'NONE')

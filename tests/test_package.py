@@ -19,7 +19,10 @@ REPO = Path(__file__).resolve().parent.parent
 PACKAGE = REPO / 'ProcessedPiRecorder'
 
 #: From the top down; a layer may import from itself and from those to the right of it.
-LAYERS = {'cli': {'recorder', 'selftest', 'preflight', 'cameras', 'recordings'},
+LAYERS = {'cli': {'recorder', 'selftest', 'preflight', 'cameras', 'recordings', 'reading', 'views', 'exports',
+                  'processing'},
+          'processing': {'recorder', 'pipeline', 'cameras', 'reading', 'recordings', 'exports'},
+          'views': {'reading', 'recordings', 'exports'}, 'exports': {'reading', 'recordings'},
           'preflight': {'recorder', 'status', 'cameras', 'recordings'},
           'selftest': {'recorder', 'cameras', 'recordings'},
           'recorder': {'preconditions', 'status', 'outcome', 'listener', 'heir', 'messages', 'pipeline', 'cameras',
@@ -28,7 +31,8 @@ LAYERS = {'cli': {'recorder', 'selftest', 'preflight', 'cameras', 'recordings'},
           'heir': {'outcome', 'pipeline', 'recordings'},
           'outcome': {'pipeline', 'recordings'}, 'messages': set(),
           'preconditions': {'cameras', 'recordings'}, 'status': {'pipeline'},
-          'pipeline': {'cameras', 'recordings'}, 'callbacks': set(), 'cameras': {'recordings'}, 'recordings': set()}
+          'pipeline': {'cameras', 'recordings'}, 'callbacks': set(), 'cameras': {'reading', 'recordings'},
+          'reading': {'recordings'}, 'recordings': set()}
 
 
 def python(*arguments: str) -> str:
@@ -44,7 +48,8 @@ def test_all_is_what_is_visible() -> None:
 
 
 def test_importing_loads_no_camera_stack() -> None:
-    heavy = '{"cv2", "tifffile", "imageio", "picamera", "picamera2", "typer", "rich", "multiprocessing.pool"}'
+    heavy = {'cv2', 'tifffile', 'imageio', 'picamera', 'picamera2', 'typer', 'rich', 'matplotlib', 'pandas', 'av',
+             'dask', 'multiprocessing.pool'}
     assert python('-c', f'import sys, ProcessedPiRecorder; print({heavy} & set(sys.modules))').strip() == 'set()'
 
 

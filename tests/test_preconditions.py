@@ -109,6 +109,14 @@ def test_nor_onto_a_part_that_would_be_replaced(folder: Path) -> None:
     refused('name of a part', Path('a.tif'), camera='a_001.tif', split_frames=20)
 
 
+def test_nor_onto_another_file_of_the_recording_that_is_played(folder: Path) -> None:
+    recorder(Path('a.tif'), split_frames=20).recordVid()
+    for camera in ('a.tif', ReplayCamera('a.tif')):
+        with pytest.raises(errors.SettingsError, match='one of them'):
+            recorder(Path('a_001.tif'), camera=camera, overwrite=True)
+    recorder(Path('a_003.tif'), camera='a.tif', x_resolution=0, y_resolution=0, framerate=0, controls={})
+
+
 def test_a_film_is_not_its_own_log(folder: Path) -> None:
     Path('film.mp4').write_text('precious')
     refused('another log_file', Path('a.tif'), camera='file:film.mp4', log_file='film.mp4')

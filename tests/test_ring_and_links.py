@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 from collections import deque
@@ -15,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ProcessedPiRecorder import Frame, Settings, errors, left, right
+from ProcessedPiRecorder import Frame, Settings, errors, left, memory, right
 from ProcessedPiRecorder.pipeline import ring as ring_module
 from ProcessedPiRecorder.pipeline.channel import Channel, RemoteError
 from ProcessedPiRecorder.pipeline.clocks import TICK_NS, Anchors, OriginatingTime
@@ -67,8 +70,8 @@ def test_slots_never_overlap(height: int, width: int, gray: bool, slots: int, ou
 
 
 def test_a_32_bit_process_refuses_a_ring_beyond_its_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ring_module, '_meminfo_available', lambda: 8 * 10**9)
-    monkeypatch.setattr(ring_module.sys, 'maxsize', 2**31 - 1)
+    monkeypatch.setattr(memory, '_meminfo_available', lambda: 8 * 10**9)
+    monkeypatch.setattr(memory.sys, 'maxsize', 2**31 - 1)
     with pytest.raises(errors.RingError, match='needs 2489 MB, free memory is [0-9]+ MB; pass a smaller'):
         Ring.create(RingLayout((1080, 1920, 3), 400, 0, 0))
 
@@ -101,8 +104,8 @@ def test_control_group_limits_count(tmp_path: Path) -> None:
     for folder, limit, usage in (('lab', '1000', '400'), ('lab/job', 'max', '10')):
         (tmp_path / folder / 'memory.max').write_text(limit)
         (tmp_path / folder / 'memory.current').write_text(usage)
-    assert ring_module._limit_free(str(tmp_path), '/lab/job', 'memory.max', 'memory.current') == 600
-    assert ring_module._limit_free(str(tmp_path), None, 'memory.max', 'memory.current') is None
+    assert memory._limit_free(str(tmp_path), '/lab/job', 'memory.max', 'memory.current') == 600
+    assert memory._limit_free(str(tmp_path), None, 'memory.max', 'memory.current') is None
 
 
 def test_a_link_keeps_order_and_ends() -> None:
@@ -238,6 +241,24 @@ def test_errors_form_one_tree_and_survive_pickling() -> None:
             copy = pickle.loads(pickle.dumps(made))
             assert type(copy) is kind and str(copy) == str(made)
     assert "pip install 'ProcessedPiRecorder[c]'" in str(errors.MissingExtraError('a', 'b', 'c'))
+
+
+def test_errors_survive_the_pickling_of_dask() -> None:
+    """tblib, which Dask brings, pickles every exception in its own way once it is imported."""
+    pytest.importorskip('tblib')
+    script = textwrap.dedent("""
+        import pickle
+        from ProcessedPiRecorder import errors
+        import tblib.pickling_support
+        tblib.pickling_support.install()
+        for name in errors.__all__:
+            if name not in ('RemoteTraceback', 'MissingExtraError'):
+                made = getattr(errors, name)('what happened')
+                assert str(pickle.loads(pickle.dumps(made))) == str(made), name
+        print('all')
+    """)
+    done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ('all\n', 0), done.stderr
 
 
 def test_a_status_never_tells_of_more_frames_written_than_captured() -> None:

@@ -53,6 +53,8 @@ class Granted:
             'own' when the camera's zero means nothing outside it.
         clock_offset_ns: for a clock of its own that the camera could compare with the system's: what to add to a
             sensor timestamp to get CLOCK_MONOTONIC, ns. None: the arrival of the first frame ties them together.
+        exact_times: with clock_base 'utc': the sensor timestamps are originating times of an earlier recording, which
+            are taken over as they are, however close to one another.
         loss_detection: one of LOSS_DETECTION.
         waits: True when the source waits for the recorder (files): a full ring then slows it, and loses nothing.
         model: what it is, for people ('OV5647', 'carphone_pristine.mp4').
@@ -71,6 +73,7 @@ class Granted:
     waits: bool = False
     clock_base: str = 'own'
     clock_offset_ns: Optional[int] = None
+    exact_times: bool = False
     model: str = ''
     details: Mapping[str, Any] = field(default_factory=dict)
     warnings: Tuple[Tuple[str, str], ...] = ()

@@ -21,7 +21,7 @@ from typing import Any, Callable, Deque, NamedTuple, Optional
 import numpy as np
 
 from ..errors import CallbackError, RecordingFileError
-from ..frame import Frame
+from ..frame import Frame, why_not_recordable
 from ..recordings.results import ResultsFile, results_path
 from ..settings import Settings
 from .cb_queue import CallbackPort
@@ -144,20 +144,12 @@ class CallbackRunner:
         """Put what the callback returned into the output slot, if it is to be recorded and can be."""
         if returned is None:
             return Outcome.NONE
-        problem = self._problem_with(returned)
+        problem = why_not_recordable(returned, self._ring.layout.shape)
         if problem:
-            raise CallbackError(f'the callback returned {problem} for frame {record.a}; it must return None or '
-                                f'a frame to record: uint8, shape {self._ring.layout.shape}')
+            raise CallbackError(f'the callback failed on frame {record.a}: {problem}')
         if record.d != NOTHING:
             np.copyto(self._ring.outputs[record.d], returned)
         return Outcome.RETURNED
-
-    def _problem_with(self, returned: Any) -> str:
-        if not isinstance(returned, np.ndarray):
-            return f'a {type(returned).__name__}'
-        if returned.dtype != np.uint8 or returned.shape != self._ring.layout.shape:
-            return f'an array of {returned.dtype}, shape {returned.shape}'
-        return ''
 
     def _report(self, error: BaseException, index: int) -> None:
         if self._told < 3:                 # the first few say it all; every one is counted by the lane

@@ -48,10 +48,13 @@ class OriginatingTime:
     A camera with a clock of its own (``clock_base='own'``) is tied to UTC by ``to_monotonic_ns`` (its clock to
     CLOCK_MONOTONIC) where the camera could measure that, else by the arrival of its first frame. So is any clock from
     the moment on at which it was set back.
+
+    Args:
+        least_step_ns: between two of them; 1 for times that were originating times once and are to stay as they are.
     """
 
-    def __init__(self, base: str, to_monotonic_ns: Optional[int] = None) -> None:
-        self._base = base
+    def __init__(self, base: str, to_monotonic_ns: Optional[int] = None, least_step_ns: int = TICK_NS) -> None:
+        self._base, self._least_step_ns = base, least_step_ns
         self.anchor = take_anchor()
         self.host_offset_ns = clock_offset_ns(self.anchor, 'monotonic')
         self._sensor_offset_ns: Optional[int] = None if base == 'own' else clock_offset_ns(self.anchor, base)
@@ -72,8 +75,8 @@ class OriginatingTime:
                 self._sensor_offset_ns = host_ns + self.host_offset_ns - sensor_ns
                 time_ns = sensor_ns + self._sensor_offset_ns
                 self.moved += 1
-        if self._last_ns is not None and time_ns < self._last_ns + TICK_NS:
-            time_ns = self._last_ns + TICK_NS
+        if self._last_ns is not None and time_ns < self._last_ns + self._least_step_ns:
+            time_ns = self._last_ns + self._least_step_ns
             self.moved += 1
         self._last_ns = time_ns
         return time_ns

@@ -18,6 +18,7 @@ from ..recordings.effort import Room
 from ..recordings.page import MOST_LOSSES, PageRecord
 from ..recordings.sink import PageJob
 from ..report import Loss, Report
+from ..settings import DEFAULT_CB_TIMEOUT_S
 from .callback import CallbackArguments
 from .channel import Channel, RemoteError
 from .display_feed import DisplayFeed
@@ -25,7 +26,7 @@ from .lane import Held, Lane
 from .ledger import Ledger
 from .links import NOTHING, Kind, LinkReader, LinkWriter, fit_link
 from .output import Output
-from .plan import DEFAULT_CB_TIMEOUT_S, LOSS_REASONS, Plan
+from .plan import LOSS_REASONS, Plan
 from .ring import Ring, Stat
 
 __all__ = ['Hub', 'WriterArguments']

@@ -76,6 +76,8 @@ class Keeper:
         self._callback_errors: List[RemoteError] = []
         self._hung_generation = 0                      # killed because it hung: its death is no news
         self._restarts = 0
+        self._vain_restarts = 0                        # since the callback got any further
+        self._processed = 0                            # frames, when it died last
         self._callback_despaired = False
         self._warnings: List[str] = []
         self._progress: Tuple[int, ...] = ()
@@ -458,12 +460,20 @@ class Keeper:
             error = self._died(child)
             self._callback_errors.append(error)
             self._crew.tell('writer', 'cb_error', error.message)
-        if self._restarts >= CALLBACK_RESTARTS:
+        self._count_restart()
+        if self._vain_restarts > CALLBACK_RESTARTS:
             log.error('the callback process died %d times and is not started again', self._restarts + 1)
             self._crew.tell('writer', 'cb_lost')
             return
         self._restarts += 1
-        self._loop.after('restart', RESTART_PAUSE_S * 2 ** (self._restarts - 1), self._restart_callback)
+        self._loop.after('restart', RESTART_PAUSE_S * 2 ** (self._vain_restarts - 1), self._restart_callback)
+
+    def _count_restart(self) -> None:
+        """A source that waits loses nothing by a callback that dies at many frames, as long as it gets past them."""
+        processed = self._stat(Stat.PROCESSED)
+        gets_on = self._granted.waits and processed > self._processed
+        self._processed = processed
+        self._vain_restarts = 1 if gets_on else self._vain_restarts + 1
 
     def _restart_callback(self) -> None:
         if self._crew.alive('writer') is None or self._report is not None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, Optional
 
 from ..cameras.base import Granted
-from ..report import MOST_PLACES, Loss, Report
+from ..report import MAX_ERRORS, MOST_PLACES, Loss, Report
 from .histogram import DurationHistogram
 from .stamps import utc_text
 
 __all__ = ['Ledger']
-
-MAX_ERRORS = 100
 
 
 class Ledger:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Optional
 
 from ..cameras.base import Camera, CameraRequest, Granted
+from ..cameras.pace import PacedFile
 from ..errors import SettingsError
-from ..settings import Settings
+from ..settings import DEFAULT_CB_TIMEOUT_S, Settings
 
 __all__ = ['LOSS_REASONS', 'Plan', 'check_timeout', 'slowest_call_s']
 
@@ -21,8 +22,6 @@ LEAVE_S = 3 * STOP_GRACE_S
 FINISH_TIMEOUT_S = 300.0
 #: How long the callback's process may take to hand over the results that it still holds.
 FLUSH_TIMEOUT_S = 60.0
-#: A call that takes longer than this counts as hung, unless cb_timeout says otherwise.
-DEFAULT_CB_TIMEOUT_S = 10.0
 #: How often a callback's process is started again, with a pause that doubles each time.
 CALLBACK_RESTARTS = 5
 RESTART_PAUSE_S = 0.1
@@ -47,6 +46,11 @@ class Plan:
         settings = self.settings
         return CameraRequest(settings.x_resolution, settings.y_resolution, settings.scale_factor, settings.framerate,
                              settings.pixel_format, settings.stereo, settings.camera_controls)
+
+    @property
+    def unhurried(self) -> bool:
+        """Whether the camera is a file that is played as fast as it is taken, so that it waits for everyone."""
+        return isinstance(self.camera, PacedFile) and self.camera.pace == 'fastest'
 
 
 def slowest_call_s(settings: Settings) -> float:

@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 #: The user's script answers it for everyone; a child that died of it would cost frames.
 GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
+#: Where a callback can have been: '3Proc', '2Proc', and the blocks of a recording that is processed again.
+CALLING = ('callback', 'writer', 'block')
+
 
 @dataclass
 class Child:
@@ -215,18 +218,18 @@ def run_child(role: str, entry: Callable[..., Any], channel: Channel, plan: Any,
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)        # the script may have chosen to die of these; we must not
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)        # a limit on the file's size is an error to tell, not our end
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    if role in ('callback', 'writer'):
+    if role in CALLING:
         os.register_at_fork(after_in_child=_listen_to_signals)
     if role == 'writer' and lifeline >= 0:
         _close_in_forks(lifeline)
     _log_to(channel)
     if role in ('callback', 'display'):
-        step_back()
+        step_back(waits=getattr(plan, 'unhurried', False))
     _calm_opencv()
     code = 1
     try:
         code = entry(channel, plan, arguments) or 0
-        if role in ('callback', 'writer'):  # where a callback can have been
+        if role in CALLING:
             _end_helpers()
     except BaseException as error:
         log.debug('the %s process failed', role, exc_info=True)

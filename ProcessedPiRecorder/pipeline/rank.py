@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 
-__all__ = ['NICENESS', 'OOM_SCORE', 'step_back']
+__all__ = ['NICENESS', 'OOM_SCORE', 'be_ended_first', 'step_back']
 
 log = logging.getLogger(__name__)
 
@@ -20,11 +20,21 @@ OOM_SCORE = 500
 NICENESS = 10
 
 
-def step_back() -> None:
+def step_back(waits: bool = False) -> None:
     """Let this process, and what it starts, be ended for want of memory before others, and computed after them.
+
+    waits: the source of frames waits for everyone, so that there is no hurry for the others; then it is computed like
+    them, and on a busy machine the work that is waited for gets its share.
 
     What the user has set for the script is kept and added to. In the process's only thread: the kernel ranks threads.
     """
+    be_ended_first()
+    if not waits:
+        os.nice(NICENESS)
+
+
+def be_ended_first() -> None:
+    """Let this process, and what it starts, be ended for want of memory before others."""
     try:
         with open('/proc/self/oom_score_adj') as file:
             before = int(file.read())
@@ -32,4 +42,3 @@ def step_back() -> None:
             file.write(str(min(max(before, 0) + OOM_SCORE, 1000)))
     except (OSError, ValueError) as error:
         log.debug('oom_score_adj cannot be raised (%s): out of memory, the kernel may end the writer first', error)
-    os.nice(NICENESS)

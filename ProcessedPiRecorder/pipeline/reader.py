@@ -18,7 +18,7 @@ import numpy as np
 from ..cameras.base import Camera, FrameSink, Granted, Stamp, recorded_size
 from ..errors import CameraError, CameraStalledError
 from .channel import Channel, RemoteError
-from .clocks import ANCHOR_PERIOD_S, SET_BACK_NS, Anchors, OriginatingTime
+from .clocks import ANCHOR_PERIOD_S, SET_BACK_NS, TICK_NS, Anchors, OriginatingTime
 from .links import NOTHING, Kind, LinkReader, LinkWriter, fit_link
 from .losses import LossDetector
 from .plan import LOSS_REASONS, STOP_GRACE_S, Plan
@@ -80,7 +80,8 @@ class RingSink(FrameSink):
         period_ns = round(1e9 / granted.framerate) if granted.framerate else None
         self._detector = LossDetector(granted.loss_detection, period_ns)
         self._period_ns = period_ns or 0
-        self.times = OriginatingTime(granted.clock_base, granted.clock_offset_ns)
+        self.times = OriginatingTime(granted.clock_base, granted.clock_offset_ns,
+                                     1 if granted.exact_times else TICK_NS)
         self._length_ns = round(settings.rec_length * 1e9)
         # Half a period of tolerance: the frame *at* rec_length is already the next second's first.
         self._limit_ns = self._length_ns - self._period_ns // 2

@@ -17,16 +17,15 @@ from __future__ import annotations
 import enum
 import mmap
 import os
-import sys
-from pathlib import Path
 from typing import List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from ..errors import RingError, SettingsError
+from ..memory import available_memory
 from ..settings import MAX_RING_FRAMES, Settings
 
-__all__ = ['Ring', 'RingLayout', 'Stat', 'available_memory', 'frames_captured', 'plan_ring']
+__all__ = ['Ring', 'RingLayout', 'Stat', 'frames_captured', 'plan_ring']
 
 PAGE = 4096
 MIN_FRAMES = 8
@@ -184,60 +183,3 @@ def plan_ring(settings: Settings, shape: Tuple[int, ...], framerate: Optional[fl
     slots = min(slots, MAX_RING_FRAMES)
     outputs = max(4, slots // 4) if wants_outputs else 0
     return RingLayout(tuple(shape), slots, outputs, displays)
-
-
-def available_memory() -> Optional[int]:
-    """Bytes that can still be had: MemAvailable, or less where a control group sets a limit. None if unknown.
-
-    In a 32-bit process never more than 2 GB, whatever the machine has: no mapping can be larger.
-    """
-    address_space = sys.maxsize if sys.maxsize < 2**32 else None
-    limits = (_meminfo_available(), _cgroup_v2_free(), _cgroup_v1_free(), address_space)
-    found = [value for value in limits if value is not None]
-    return min(found) if found else None
-
-
-def _meminfo_available() -> Optional[int]:
-    try:
-        for line in Path('/proc/meminfo').read_text().splitlines():
-            if line.startswith('MemAvailable:'):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    return None
-
-
-def _own_cgroup(controller: str) -> Optional[str]:
-    """This process's place in the hierarchy ('' is the unified one of cgroup v2)."""
-    try:
-        for line in Path('/proc/self/cgroup').read_text().splitlines():
-            _, controllers, path = line.split(':', 2)
-            if controller in controllers.split(',') or (not controller and not controllers):
-                return path
-    except (OSError, ValueError):
-        pass
-    return None
-
-
-def _limit_free(root: str, path: Optional[str], limit_name: str, usage_name: str) -> Optional[int]:
-    """The tightest (limit - usage) from this control group up to the root."""
-    if path is None:
-        return None
-    tightest: Optional[int] = None
-    parts = [part for part in path.split('/') if part]
-    for depth in range(len(parts), -1, -1):
-        folder = Path(root, *parts[:depth])
-        try:
-            free = int((folder / limit_name).read_text()) - int((folder / usage_name).read_text())
-        except (OSError, ValueError):      # 'max' is no number: no limit on this level
-            continue
-        tightest = free if tightest is None else min(tightest, free)
-    return None if tightest is None else max(tightest, 0)
-
-
-def _cgroup_v2_free() -> Optional[int]:
-    return _limit_free('/sys/fs/cgroup', _own_cgroup(''), 'memory.max', 'memory.current')
-
-
-def _cgroup_v1_free() -> Optional[int]:
-    return _limit_free('/sys/fs/cgroup/memory', _own_cgroup('memory'), 'memory.limit_in_bytes', 'memory.usage_in_bytes')

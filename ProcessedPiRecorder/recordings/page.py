@@ -15,7 +15,7 @@ from ..errors import RecordingFormatError
 from .deflate import crc32
 
 __all__ = ['FORMAT_VERSION', 'MOST_LOSSES', 'STATUSES', 'PageRecord', 'StoredPage', 'open_text', 'parse_text',
-           'seal_text', 'strip_crc', 'text_is_intact']
+           'rewritten', 'seal_text', 'strip_crc', 'text_is_intact']
 
 FORMAT_VERSION = 1
 
@@ -114,6 +114,31 @@ def text_is_intact(text: bytes, crc_of_strip: int) -> bool:
     """Whether the text's checksum fits the strip and the text."""
     seal = _SEAL.search(text)
     return seal is not None and crc32(text[:seal.start()], crc_of_strip) == int(seal.group(1), 16)
+
+
+def rewritten(text: bytes, before: StoredPage, stored: StoredPage, crc_of_strip: int) -> Tuple[bytes, int]:
+    """The text of a page, which told it as ``before``, as ``stored`` tells it now; sealed anew, and its CRC-32.
+
+    ``stored`` may differ from what the text tells in its place (page, part), index, sensor_ns, host_ns, losses, marks.
+    """
+    opened = open_text(before.page, before.part, before.record, before.effort, before.pressure)
+    if text.startswith(opened) and _SEAL.fullmatch(text, len(opened)):
+        opened = open_text(stored.page, stored.part, stored.record, stored.effort, stored.pressure)
+    else:
+        opened = _edited(text, stored)     # fields of a newer version are kept
+    return seal_text(opened, crc_of_strip)
+
+
+def _edited(text: bytes, stored: StoredPage) -> bytes:
+    known = json.loads(text.decode('ascii'))
+    record = stored.record
+    told = {'part': stored.part, 'lost': [dict(loss) for loss in record.lost],
+            'marks': [dict(mark) for mark in record.marks]}
+    values = {'ppr': known.pop('ppr'), 'page': stored.page, **({'part': stored.part} if stored.part else {})}
+    values.update((name, value) for name, value in known.items() if name not in ('page', 'crc32', *told))
+    values.update(index=record.index, sensor_ns=record.sensor_ns, host_ns=record.host_ns)
+    values.update((name, told[name]) for name in ('lost', 'marks') if told[name])
+    return json.dumps(values, separators=(',', ':'))[:-1].encode('ascii')
 
 
 def parse_text(text: bytes) -> StoredPage:

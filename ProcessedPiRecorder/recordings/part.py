@@ -12,11 +12,15 @@ from .bigtiff import BigTiffAppender, EncodedPage, PageLayout
 from .deflate import NAME as CODEC_NAME
 from .index import BLOCK_HEADER_SIZE, INDEX_DTYPE, PAGES_A_BLOCK, IndexBuilder, index_record
 from .ome import MAX_PLANES, FileFacts, ome_xml
-from .page import FORMAT_VERSION, PageRecord
+from .page import FORMAT_VERSION, PageRecord, StoredPage, rewritten
 from .preface import make_preface
 from .space import Room
 
-__all__ = ['FinishedPage', 'PartInfo', 'RecordingPart', 'behind_link', 'part_path', 'parts_on_disk']
+__all__ = ['SYNC_BYTES', 'FinishedPage', 'PartInfo', 'RecordingPart', 'behind_link', 'copied_page', 'first_of_parts',
+           'part_path', 'parts_on_disk']
+
+#: So much may be unsynced where pages are copied: the system would only pile it up in memory.
+SYNC_BYTES = 1 << 26
 
 PLANE_BYTES = 96          # of a page's element in the OME-XML, at most
 MARK_BYTES = 1500         # of a mark: 200 characters, as many as six bytes each
@@ -47,6 +51,17 @@ class FinishedPage(NamedTuple):
     record: PageRecord
     effort: str
     crc32: int
+
+
+def copied_page(strip: bytes, text: bytes, before: StoredPage, now: StoredPage, crc_of_strip: int) -> FinishedPage:
+    """A page of another file, still encoded, as it is told ``now``; its text was proven, and told it as ``before``.
+
+    Where nothing changes it keeps its bytes. ``now`` may differ in what :func:`~.page.rewritten` names.
+    """
+    crc = before.crc32
+    if now != before:
+        text, crc = rewritten(text, before, now, crc_of_strip)
+    return FinishedPage(EncodedPage([strip], len(strip), text), now.record, now.effort, crc)
 
 
 class RecordingPart:
@@ -197,6 +212,16 @@ def behind_link(path: Path) -> Path:
 def part_path(path: Path, number: int) -> Path:
     """The file of a part: trial.tif, trial_001.tif, trial_002.tif, …"""
     return path if number == 0 else path.with_name(f'{path.stem}_{number:03d}{path.suffix}')
+
+
+def first_of_parts(path: Path, number: int) -> Optional[Path]:
+    """Where file 0 of the recording is whose part ``number`` is at ``path``; None: the name does not tell."""
+    if number <= 0:
+        return path
+    suffix = f'_{number:03d}'
+    if not path.stem.endswith(suffix) or path.stem == suffix:
+        return None
+    return path.with_name(path.stem[:-len(suffix)] + path.suffix)
 
 
 def parts_on_disk(path: Path) -> List[Tuple[int, Path]]:

@@ -19,7 +19,7 @@ from .index import BLOCK_HEADER_SIZE, INDEX_DTYPE, index_record, parse_block, pa
 from .ome import parse_annotations, seal_is_intact
 from .page import PageRecord, StoredPage, parse_text, strip_crc, text_is_intact
 from .preface import HEAD_SIZE, head_length, parse_preface, recording_of
-from .tags import FileBytes, Ifd, check_strip, open_to_read, read_header, read_ifd, shape_of
+from .tags import FileBytes, Ifd, PageShape, check_strip, open_to_read, read_header, read_ifd, shape_of
 
 __all__ = ['RecordingFile', 'is_part', 'is_recording']
 
@@ -27,13 +27,13 @@ MAX_PAGE_TEXT = 1 << 24     # bytes; a page's own JSON has some 200
 
 
 class RecordingFile:
-    """A recording's file, open for reading; a context manager. One thread at a time.
+    """A recording's file, open for reading; a context manager. One thread at a time; many, once ``index()`` was called.
 
     Raises RecordingFileError when it cannot be opened, RecordingFormatError when it is not a recording of ours or
     is damaged. What a recording in progress appends later is not seen.
 
     Attributes:
-        path; height, width: pixels; pixel_format: 'bgr' or 'gray'.
+        path; height, width: pixels; pixel_format: 'bgr' or 'gray'. part: its number in a split recording, else 0.
         finished: whether it came to a clean end (else it was cut off, or is being written).
         is_ours: True; a file that is not does not open.
         sealed: whether what the annotations tell is what was written; True when unfinished.
@@ -70,7 +70,7 @@ class RecordingFile:
         self.sealed = True
         if self._page0_text.startswith(b'<'):
             self._read_annotations()
-        parse_text(self._page0_text)     # raises when the pages are not ours
+        self.part = parse_text(self._page0_text).part     # raises when the pages are not ours
         self.finished = bool(self.annotations)
         self.about = {name: value for name, value in (self.annotations or self._read_about()).items()
                       if name in ('settings', 'metadata', 'camera') and isinstance(value, dict)}
@@ -135,6 +135,15 @@ class RecordingFile:
         return self._file.read(int(row['strip_offset']) + int(row['strip_length']),
                                min(int(row['text_length']), MAX_PAGE_TEXT), 'page description')
 
+    @property
+    def shape(self) -> PageShape:
+        """Size and encoding, the same for all pages."""
+        return self._shape
+
+    def encoded_page(self, page: int) -> Tuple[bytes, bytes]:
+        """The page as it stands in the file: its strip, and its own JSON without the final NUL. Proves nothing."""
+        return self._read_strip(page), self.page_text(page)
+
     def stored_page(self, page: int) -> StoredPage:
         """Everything that the page's JSON tells."""
         return parse_text(self.page_text(page))
@@ -143,18 +152,31 @@ class RecordingFile:
         """Index, times, status and marks of a page, from 0; IndexError beyond the last."""
         return self.stored_page(page).record
 
-    def read_page(self, page: int, out: Optional[np.ndarray] = None, order: str = 'bgr') -> np.ndarray:
+    def read_page(self, page: int, out: Optional[np.ndarray] = None, order: str = 'bgr', *,
+                  proven: bool = False) -> np.ndarray:
         """The pixels: uint8, (height, width, 3) in ``order`` 'bgr' or 'rgb', or (height, width) gray.
 
         out: a C-contiguous array of that shape to fill in and return.
+        proven: raise RecordingFormatError unless pixels, number and time are what was written. Where Deflate and the
+        page index have checksums of their own, that costs nothing; else the page's own one is computed.
         """
         if order not in ('bgr', 'rgb'):
             raise ValueError(f"order must be 'bgr' or 'rgb', got {order!r}")
-        return decode_strip(self._read_strip(page), *self._shape, order, out)
+        strip = self._read_strip(page)
+        if proven and not (self.finished and self._shape.compressed) \
+                and not text_is_intact(self.page_text(page), strip_crc([strip])):
+            raise RecordingFormatError('the checksum of a page does not fit; the file is damaged')
+        return decode_strip(strip, *self._shape, order, out)
 
     def verify_page(self, page: int) -> bool:
         """Whether the page's checksum fits its strip and its JSON."""
         return text_is_intact(self.page_text(page), strip_crc([self._read_strip(page)]))
+
+    def release(self) -> None:
+        """Give the descriptor back; each read opens the file anew from then on. Not while another thread reads."""
+        if self._fd >= 0:
+            self._file = self._file.reopening()
+            self.close()
 
     def close(self) -> None:
         """Close the file. Harmless twice."""
@@ -194,17 +216,17 @@ class RecordingFile:
         if type(pages) is not int or not isinstance(offsets, list) \
                 or not 0 < pages * INDEX_DTYPE.itemsize <= self._file.size:
             raise self._file.damaged('its annotation on the page index makes no sense')
-        blocks: List[np.ndarray] = []
+        index = np.empty(pages, INDEX_DTYPE)
         found = 0
         for offset in offsets:
             block = self._read_block(offset, found)
+            if found + len(block) > pages:
+                raise self._file.damaged(f'its page index holds more than {pages} pages')
+            index[found:found + len(block)] = block
             found += len(block)
-            blocks.append(block)
-            if found > pages:
-                break
         if found != pages:
             raise self._file.damaged(f'its page index holds {found} of {pages} pages')
-        return np.concatenate(blocks)
+        return index
 
     def _read_block(self, offset: Any, first_page: int) -> np.ndarray:
         if type(offset) is not int:
@@ -224,6 +246,8 @@ class RecordingFile:
             if ifd.text_offset != ifd.strip_offset + ifd.strip_length or ifd.text_length > MAX_PAGE_TEXT:
                 raise self._file.damaged(f'the description of page {len(rows)} is not where it should be')
             stored = parse_text(self._read_text(ifd))
+            if stored.page != len(rows):
+                raise self._file.damaged(f'page {len(rows)} says that it is page {stored.page}')
             rows.append(index_record(ifd.offset, ifd.strip_offset, ifd.strip_length, ifd.text_length, stored.record,
                                      stored.effort, stored.crc32))
             if ifd.next == 0:
@@ -247,7 +271,7 @@ def is_part(path: Union[str, os.PathLike[str]], number: int) -> bool:
     """Whether a file is part ``number`` of a recording of ours that was split."""
     try:
         with RecordingFile(path) as recording:
-            return parse_text(recording._page0_text).part == number
+            return recording.part == number
     except RecordingFileError:
         return False
 

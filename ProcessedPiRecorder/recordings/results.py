@@ -47,7 +47,7 @@ import numpy as np
 
 from ..errors import RecordingFileError, RecordingFormatError
 
-__all__ = ['ResultsFile', 'read_results', 'results_path', 'whole_lines']
+__all__ = ['ResultsFile', 'parse_line', 'read_results', 'results_path', 'whole_lines']
 
 BUFFER_BYTES = 64_000
 BUFFER_SECONDS = 0.5          # how old a buffered result may become before the next one takes it to the file
@@ -220,20 +220,47 @@ def read_results(path: Union[str, 'os.PathLike[str]']) -> Iterator[Tuple[Optiona
     with file:
         for number, line in enumerate(file, 1):
             try:
-                stored = json.loads(line, object_hook=_restore)
-                entry = stored['index'], stored['time_ns'], stored['result']
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                entry = parse_line(line, path, number)
+            except RecordingFormatError:
                 if not line.endswith(b'\n'):
                     return
-                raise RecordingFormatError(f'{path}, line {number}: not a result ({error}); expected '
-                                           '{"index": …, "time_ns": …, "result": …}') from error
+                raise
             yield entry
+
+
+def parse_line(line: bytes, path: Union[str, 'os.PathLike[str]'], number: int
+               ) -> Tuple[Optional[int], Optional[int], Any]:
+    """(index, time_ns, result) of a line; path and number are for the message of RecordingFormatError."""
+    try:
+        stored = _decoded(line)
+        index, time_ns, result = stored['index'], stored['time_ns'], stored['result']
+        if not (_may_stand(index) and _may_stand(time_ns)):
+            raise ValueError('index and time_ns have to be whole numbers or null')
+        return index, time_ns, result
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RecordingFormatError(f'{path}, line {number}: not a result ({error}); expected '
+                                   '{"index": …, "time_ns": …, "result": …}') from error
+
+
+def _decoded(line: bytes) -> Any:
+    # As json.loads does it; only that that makes a decoder for each line.
+    text = line.decode('utf-8' if line.startswith(b'{"') else json.detect_encoding(line), 'surrogatepass')
+    # A key can be written with escapes, too. Few lines need the hook, which takes longer than all else.
+    return _DECODE_RESTORED(text) if '__type__' in text or '\\u' in text else _DECODE(text)
+
+
+def _may_stand(value: Any) -> bool:
+    return value is None or type(value) is int and -2**63 <= value < 2**63
 
 
 def _restore(stored: Dict[str, Any]) -> Any:
     if len(stored) == 2 and stored.get('__type__') == 'float' and stored.get('text') in ('nan', 'inf', '-inf'):
         return float(stored['text'])
     return stored
+
+
+_DECODE = json.JSONDecoder().decode
+_DECODE_RESTORED = json.JSONDecoder(object_hook=_restore).decode
 
 
 def encode_line(index: Optional[int], time_ns: Optional[int], result: Any) -> bytes:

@@ -69,7 +69,7 @@ def largest_page(frame_bytes: int) -> int:
 
 
 def refuse_full_disk(path: Path, disk_reserve_mb: Optional[float], bytes_a_second: int, overwrite: bool) -> None:
-    """Raises RecordingFileError where there is not even room for the reserve and a second of frames.
+    """Raises RecordingFileError where there is not even room for the reserve and a second of frames (0: not known yet).
 
     An old file that is going to be replaced counts as room. A reserve of 0 asks for nothing.
     """
@@ -84,10 +84,10 @@ def refuse_full_disk(path: Path, disk_reserve_mb: Optional[float], bytes_a_secon
     if free < reserve + bytes_a_second:
         why = 'the larger of 1 % of the disk and 200 MB, unless disk_reserve_mb is given' if disk_reserve_mb is None \
             else f'disk_reserve_mb={disk_reserve_mb:.12g}'
+        second = f', and a second of frames takes up to {_size(bytes_a_second)}' if bytes_a_second else ''
         raise RecordingFileError(
-            f'{path.parent} has only {_size(free)} free; {_size(reserve)} are to stay free ({why}), and a second of '
-            f'frames takes up to {_size(bytes_a_second)}. Make room, record to another disk, or pass a smaller '
-            'disk_reserve_mb (0: record until the disk is full)')
+            f'{path.parent} has only {_size(free)} free; {_size(reserve)} are to stay free ({why}){second}. Make room, '
+            'record to another disk, or pass a smaller disk_reserve_mb (0: record until the disk is full)')
 
 
 class SpaceWatch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import stat
 import struct
 from pathlib import Path
@@ -13,7 +14,11 @@ from ..errors import RecordingFileError, RecordingFormatError
 from .bigtiff import HEADER_SIZE, file_error
 from .decoder import MAX_DEFLATE_RATIO
 
-__all__ = ['FileBytes', 'Ifd', 'PageShape', 'open_to_read', 'read_header', 'read_ifd', 'shape_of']
+__all__ = ['FileBytes', 'Ifd', 'PageShape', 'open_to_read', 'read_header', 'read_ifd', 'shape_of', 'TIFF_MAGIC']
+
+#: Byte order and version that a TIFF begins with; the other two are BigTIFF.
+TIFF_MAGIC = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
+PICTURES = (b'heic', b'heix', b'mif1', b'msf1', b'avif', b'avis')       # kinds of HEIF, which is laid out as MP4 is
 
 MAX_TAGS = 64             # ours have 16
 MAX_TEXT = 1 << 30
@@ -66,9 +71,42 @@ class FileBytes:
             length -= len(piece)
         return pieces[0] if len(pieces) == 1 else b''.join(pieces)
 
+    def reopening(self) -> FileBytes:
+        """The same bytes without a descriptor: for recordings in more files than a process may have open."""
+        return _ReopenedBytes(self)
+
     def damaged(self, why: str) -> RecordingFormatError:
         return RecordingFormatError(f'{self.path} is not a readable recording: {why};  ppr repair  makes a sound '
                                     'recording of the pages that are whole')
+
+
+class _ReopenedBytes(FileBytes):
+    """Opens the file for each read, and makes sure that it is still the same one."""
+
+    def __init__(self, file: FileBytes) -> None:
+        self.path, self.size, self.fd = file.path, file.size, -1
+        self._identity = _identity(file.fd)
+        self._absolute = Path(os.path.abspath(file.path))
+
+    def read(self, offset: int, length: int, what: str) -> bytes:
+        fd = open_to_read(self._absolute)
+        try:
+            if _identity(fd) != self._identity:
+                raise RecordingFileError(f'{self.path} was replaced by another file since it was opened; open the '
+                                         'recording anew')
+            opened = FileBytes(self.path, fd)
+            opened.size = min(opened.size, self.size)
+            return opened.read(offset, length, what)
+        finally:
+            os.close(fd)
+
+    def reopening(self) -> FileBytes:
+        return self
+
+
+def _identity(fd: int) -> Tuple[int, int]:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
 
 
 class PageShape(NamedTuple):
@@ -104,9 +142,29 @@ def read_header(file: FileBytes) -> int:
                                    'page fits into them; check the path')
     order, version, size, zero, first = struct.unpack('<2sHHHQ', file.read(0, HEADER_SIZE, 'header'))
     if (order, version, size, zero) != (b'II', 43, 8, 0):
-        raise RecordingFormatError(f'{file.path} is not a little-endian BigTIFF file, so it is no recording of '
-                                   'ProcessedPiRecorder; open it with a general image reader')
+        raise RecordingFormatError(f'{file.path} {_what_else(file)}')
     return int(first)
+
+
+def _what_else(file: FileBytes) -> str:
+    """What a file is that does not begin as a recording, and what can be done with it."""
+    head = file.read(0, HEADER_SIZE, 'header')
+    if head[:4] in TIFF_MAGIC:
+        return ('is a TIFF, but not a little-endian BigTIFF as recordings of ProcessedPiRecorder are; open_recording, '
+                'ppr view and ppr export take it as frames without times')
+    if _begins_as_film(head):
+        made = shlex.quote(f'{file.path.stem}.tif')
+        return ('is a film, and no TIFF, so it is no recording of ProcessedPiRecorder; make one of its frames:  '
+                f'ppr record {made} --camera {shlex.quote(str(file.path))}')
+    return 'is no TIFF, so it is no recording of ProcessedPiRecorder; pass the .tif file of a recording'
+
+
+def _begins_as_film(head: bytes) -> bool:
+    """MP4 and QuickTime (but for pictures in such a file), AVI, Matroska and WebM."""
+    if head[4:8] == b'ftyp':
+        return head[8:12] not in PICTURES
+    return (head[4:8] in (b'moov', b'mdat', b'wide') or head[:4] == b'RIFF' and head[8:12] == b'AVI '
+            or head[:4] == b'\x1a\x45\xdf\xa3')
 
 
 def read_ifd(file: FileBytes, offset: int) -> Ifd:

@@ -6,13 +6,14 @@ accounts of the same frames, made in different ways, have to agree.
 
 from __future__ import annotations
 
+import datetime
 from typing import Any, Dict, List, Optional
 
-from ..report import Loss
+from ..report import Loss, summed_up
 from .page import STATUSES, StoredPage
 from .pressure import PressureLog
 
-__all__ = ['Tally']
+__all__ = ['Tally', 'utc_text']
 
 
 class Tally:
@@ -66,6 +67,23 @@ class Tally:
             self.slowest_ns = max(self.slowest_ns, record.time_ns - self.last_ns)
         self.last_ns = record.time_ns
 
+    def figures(self, framerate: Any = None) -> Dict[str, Any]:
+        """The fields of a :class:`~..report.Report` that the pages tell. framerate: the camera's, Hz; None: unknown."""
+        seconds = ((self.last_ns or 0) - (self.first_ns or 0)) / 1e9
+        frame_s = 1 / framerate if isinstance(framerate, (int, float)) and framerate > 0 else 0.0
+        return {
+            'sensor': self.captured + self.lost, 'captured': self.captured, 'written': self.captured,
+            'processed': self.processed, 'returned': self.by_status['returned'],
+            'bypassed': self.by_status['by-passed'], 'failed': self.by_status['failed'], 'lost': self.lost,
+            'losses': summed_up(list(self.losses)), 'effort': dict(self.effort),
+            'effort_under_pressure': self.pressure.pages, 'pressure_changes': list(self.pressure.changes),
+            'raw_bytes': self.raw_bytes,
+            'compression_ratio': round(self.raw_bytes / self.strip_bytes, 3) if self.strip_bytes else None,
+            'marks': list(self.marks), 'rate_hz': round((self.captured - 1) / seconds, 4) if seconds > 0 else None,
+            'slowest_interval_ms': round(self.slowest_ns / 1e6, 3) if self.slowest_ns else None,
+            'started': utc_text(self.first_ns) if self.first_ns is not None else '',
+            'duration_s': round(seconds + frame_s, 6) if self.captured else 0.0}
+
     def _count_losses(self, stored: StoredPage) -> None:
         record = stored.record
         told = 0
@@ -77,3 +95,13 @@ class Tally:
         if missing != told:
             self.unexplained.append(Loss(self._next_index, missing - told, self.last_ns, 'unknown'))
         self._next_index = record.index + 1
+
+
+def utc_text(time_ns: int) -> str:
+    """UTC in ISO 8601 with milliseconds; of what no calendar holds, the number."""
+    seconds, rest = divmod(time_ns, 10**9)
+    try:
+        moment = datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=seconds)
+    except OverflowError:
+        return f'{time_ns} ns'
+    return f'{moment:%Y-%m-%dT%H:%M:%S}.{rest // 10**6:03d}Z'

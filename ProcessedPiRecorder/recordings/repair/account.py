@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import json
 import re
 from dataclasses import fields, replace
 from pathlib import Path
@@ -11,12 +9,11 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from ...errors import RecordingFormatError
 from ...report import Loss, Report, summed_up
-from ..page import MOST_LOSSES, StoredPage, open_text, parse_text, seal_text
+from ..page import MOST_LOSSES, StoredPage
 from ..stored_report import report_of
-from ..tally import Tally
-from .scan import SEAL_SIZE
+from ..tally import Tally, utc_text
 
-__all__ = ['Account', 'Known', 'count_results', 'rewritten', 'stored_report', 'utc_text']
+__all__ = ['Account', 'Known', 'count_results', 'stored_report']
 
 DAMAGED = 'damaged'
 SHOWN_GAPS = 20
@@ -122,17 +119,10 @@ class Account:
         if captured > tally.captured:
             reasons.append(f'{captured - tally.captured} captured frames are not in the file: the callback had put '
                            'results for them')
-        report = replace(
-            base, complete=verdict, reasons=reasons, sensor=captured + lost, captured=captured,
-            written=tally.captured, processed=tally.processed, returned=tally.by_status['returned'],
-            bypassed=tally.by_status['by-passed'], failed=tally.by_status['failed'], lost=lost, losses=losses,
-            effort=dict(tally.effort), effort_under_pressure=tally.pressure.pages,
-            pressure_changes=list(tally.pressure.changes), raw_bytes=tally.raw_bytes, file_bytes=file_bytes,
-            compression_ratio=round(tally.raw_bytes / tally.strip_bytes, 3) if tally.strip_bytes else None,
-            marks=list(tally.marks), results=known.results, files=files,
-            slowest_interval_ms=round(tally.slowest_ns / 1e6, 3) if tally.slowest_ns else None,
-            rate_hz=self._rate_hz(), started=utc_text(tally.first_ns) if tally.first_ns is not None else '',
-            duration_s=self._duration_s(known.about), warnings=[*base.warnings, *notes])
+        figures = {**tally.figures(_section(known.about, 'camera').get('framerate')), 'captured': captured,
+                   'sensor': captured + lost, 'lost': lost, 'losses': losses}
+        report = replace(base, complete=verdict, reasons=reasons, file_bytes=file_bytes, results=known.results,
+                         files=files, warnings=[*base.warnings, *notes], **figures)
         if known.report is None:
             report = replace(report, **_camera(known.about))
         elif touched:
@@ -186,20 +176,6 @@ class Account:
                              'not be recovered')
         return texts[:100]
 
-    def _rate_hz(self) -> Optional[float]:
-        tally = self.tally
-        if tally.captured < 2 or tally.first_ns is None or tally.last_ns is None or tally.last_ns <= tally.first_ns:
-            return None
-        return round((tally.captured - 1) / ((tally.last_ns - tally.first_ns) / 1e9), 4)
-
-    def _duration_s(self, about: Mapping[str, Any]) -> float:
-        tally = self.tally
-        if tally.first_ns is None or tally.last_ns is None:
-            return 0.0
-        rate = _section(about, 'camera').get('framerate')
-        frame_s = 1 / rate if isinstance(rate, (int, float)) and rate > 0 else 0.0
-        return round((tally.last_ns - tally.first_ns) / 1e9 + frame_s, 6)
-
 
 def _camera(about: Mapping[str, Any]) -> Dict[str, Any]:
     """The report's fields that the camera's own words fill."""
@@ -224,36 +200,6 @@ def stored_report(annotations: Mapping[str, Any]) -> Optional[Report]:
         return report_of(stored)
     except RecordingFormatError:
         return None
-
-
-def rewritten(text: bytes, stored: StoredPage, crc_of_strip: int) -> Tuple[bytes, int]:
-    """The text of a page whose number, part or losses are those of ``stored`` now, sealed anew."""
-    again = parse_text(text)
-    opened = open_text(again.page, again.part, again.record, again.effort, again.pressure)
-    if opened == text[:len(opened)] and len(opened) == len(text) - SEAL_SIZE:
-        opened = open_text(stored.page, stored.part, stored.record, stored.effort, stored.pressure)
-    else:
-        opened = _edited(text, stored)     # fields of a newer version are kept
-    return seal_text(opened, crc_of_strip)
-
-
-def _edited(text: bytes, stored: StoredPage) -> bytes:
-    known = json.loads(text.decode('ascii'))
-    values = {'ppr': known.pop('ppr'), 'page': stored.page, **({'part': stored.part} if stored.part else {})}
-    values.update((name, value) for name, value in known.items() if name not in ('page', 'part', 'crc32'))
-    if stored.record.lost:
-        values['lost'] = [dict(loss) for loss in stored.record.lost]
-    return json.dumps(values, separators=(',', ':'))[:-1].encode('ascii')
-
-
-def utc_text(time_ns: int) -> str:
-    """UTC in ISO 8601 with milliseconds; of what no calendar holds, the number."""
-    seconds, rest = divmod(time_ns, 10**9)
-    try:
-        moment = datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=seconds)
-    except OverflowError:
-        return f'{time_ns} ns'
-    return f'{moment:%Y-%m-%dT%H:%M:%S}.{rest // 10**6:03d}Z'
 
 
 def count_results(path: Path, last_index: int) -> Tuple[int, int]:

@@ -7,19 +7,17 @@ from pathlib import Path
 from typing import Any, Callable, List, Mapping
 
 from ...errors import RecordingFileError
-from ..bigtiff import EncodedPage, remove, sync_folder
+from ..bigtiff import remove, sync_folder
 from ..deflate import crc32
 from ..page import StoredPage, parse_text, text_is_intact
-from ..part import FinishedPage, PartInfo, RecordingPart
+from ..part import SYNC_BYTES, PartInfo, RecordingPart, copied_page
 from ..preface import recording_of
 from ..reader import RecordingFile
 from ..tags import FileBytes
-from .account import Account, rewritten
+from .account import Account
 from .state import FileState
 
 __all__ = ['Copy', 'moved', 'check_copy']
-
-SYNC_BYTES = 1 << 26          # so much may be unsynced: the system would only pile it up in memory
 
 
 def moved(stored: StoredPage, page: int, part: int, account: Account, hole: bool) -> StoredPage:
@@ -76,11 +74,8 @@ class Copy:
                                      'differently each time; copy it to another disk first')
         stored = parse_text(text)
         new = moved(stored, number, self._info.number, account, hole)
-        crc = stored.crc32
-        if new != stored:
-            text, crc = rewritten(text, new, crc_of_strip)
         account.page(new, length)
-        self._part.append([FinishedPage(EncodedPage([strip], length, text), new.record, new.effort, crc)])
+        self._part.append([copied_page(strip, text, stored, new, crc_of_strip)])
 
     def finish(self, annotations: Mapping[str, Any]) -> None:
         """Index, description, and the end. Blocks until the disk has it."""

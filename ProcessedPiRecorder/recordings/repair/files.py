@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from ...errors import RecordingFileError, RecordingFormatError
 from ..bigtiff import file_error, lock_file
-from ..part import part_path, parts_on_disk
+from ..part import first_of_parts, part_path, parts_on_disk
 from ..preface import recording_of
 from ..tags import open_to_read
 from .account import Known, count_results, stored_report
@@ -181,13 +180,7 @@ class Recording:
 
 def _first_of(path: Path, part: Optional[int]) -> Optional[Path]:
     """Where file 0 of the recording is, by the name and number of one of its files; None if they do not fit."""
-    if not part:
-        return path
-    match = re.fullmatch(r'(.*)_(\d{3,})', path.stem)
-    if not match or int(match.group(2)) != part:
-        return None
-    first = path.with_name(match.group(1) + path.suffix) if match.group(1) else None
-    return first if first is not None and part_path(first, part) == path else None
+    return first_of_parts(path, part or 0)
 
 
 def _by_number(states: List[FileState]) -> List[FileState]:

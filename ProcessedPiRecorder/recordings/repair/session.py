@@ -18,8 +18,8 @@ from ..reader import RecordingFile
 from ..results import results_path, whole_lines
 from ..space import room_at
 from ..tags import FileBytes
-from ..tally import Tally
-from .account import Account, utc_text
+from ..tally import Tally, utc_text
+from .account import Account
 from .beside import Copy, check_copy, moved
 from .files import Recording
 from .haystack import Progress

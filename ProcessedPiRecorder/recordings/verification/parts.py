@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from ...errors import RecordingFileError
-from ..part import part_path, parts_on_disk
+from ..part import first_of_parts, part_path, parts_on_disk
 from ..reader import is_part
 from .findings import Findings
 from .recorded_file import RecordedFile
@@ -19,14 +19,7 @@ def first_path(recorded: RecordedFile) -> Optional[Path]:
 
     By the present name, since a recording may have been renamed, all its files alike.
     """
-    number = recorded.part or 0
-    if number <= 0:
-        return recorded.path
-    suffix = f'_{number:03d}'
-    stem = recorded.path.stem
-    if not stem.endswith(suffix) or stem == suffix:
-        return None
-    return recorded.path.with_name(stem[:-len(suffix)] + recorded.path.suffix)
+    return first_of_parts(recorded.path, recorded.part or 0)
 
 
 def part_facts(recorded: RecordedFile) -> Dict[str, Any]:
