@@ -211,7 +211,7 @@ def test_a_camera_that_breaks_leaves_a_file_and_code_3(ppr: Any) -> None:
     (['--callback', 'no_such_module:f'], "no module 'no_such_module'"),
     (['--callback', 'tracking.py:f'], '--callback tracking:f'),
     (['--callback', 'json:nothing'], r"'json' has no 'nothing'; it has .*loads"),
-    (['--callback', 'sys:maxsize'], 'not a function'),
+    (['--callback', 'sys:maxsize'], 'is of type int, not a function'),
     (['--no-write'], '--no-write'),
     (['--camera', 'opencv:9'], 'opencv:9|video9'),
     (['--ring-frames', '33', '--cb-timeout', '50', '--callback', 'ProcessedPiRecorder.callbacks.faces:find_faces'],

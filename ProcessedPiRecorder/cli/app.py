@@ -7,6 +7,7 @@ from typing import Annotated, Any, Dict, List, Optional
 
 import typer
 
+from . import afterwards
 from .outcome import errors_told
 from .recording_options import CALLBACK, OUTPUT, PREFLIGHT, RecordingOptions, option, takes_recording_options
 
@@ -140,19 +141,6 @@ def cameras(as_json: Annotated[bool, typer.Option('--json', help='Print them as 
     show_cameras(as_json)
 
 
-@app.command()
-@errors_told(debugging)
-def sheet(recording: Annotated[Path, typer.Argument(help='A recording.')],
-          output: Annotated[Optional[Path], typer.Option('--output', '-o', help='The PNG; default: beside it.')] = None,
-          frames: Annotated[int, typer.Option('--frames', '-n', min=1, max=400, help='How many frames to show.')] = 20,
-          ) -> None:
-    """Draw a contact sheet: frames spread over a recording, with the boxes that its callback found."""
-    from ..recordings.sheet import write_contact_sheet
-    target = output or recording.with_suffix('.png')
-    summary = write_contact_sheet(recording, target, frames)
-    typer.echo(f'{target}: {summary}')
-
-
 @app.command(epilog='Exit codes: 0 nothing failed · 1 something failed · 2 bad usage, nothing was started · '
                     '3 the camera could not be used.')
 @errors_told(debugging)
@@ -193,3 +181,6 @@ def version() -> None:
     """Print the version."""
     from .._version import __version__
     typer.echo(f'ProcessedPiRecorder {__version__}')
+
+
+afterwards.add_to(app, debugging)

@@ -15,7 +15,7 @@ from ..recordings.encoder import EFFORTS
 from ..recordings.part import parts_on_disk
 from ..recordings.reader import RecordingFile
 from ..recordings.stored_report import report_of
-from ..report import Loss, Report
+from ..report import Loss, Report, is_cut
 from ..settings import Settings
 from .verdict import clock_time, count, duration, loss_table, print_verdict, size
 
@@ -71,13 +71,13 @@ def _print_facts(console: Console, facts: Dict[str, Any]) -> None:
         console.print(f'[bold yellow]UNFINISHED[/]  the recording was cut off, or is still running. '
                       f'{count(facts["pages"], "page")} can be read; it has no verdict. Once it has been cut off, '
                       f'run:  ppr repair {escape(facts["file"])}', soft_wrap=True)
-    console.print(*_on_the_part(facts), soft_wrap=True, end='')
+    console.print(*_on_the_part(facts), *_on_the_cut(facts), soft_wrap=True, end='')
     if not facts['description_intact']:
         console.print('[bold red]DAMAGED[/]  verdict, settings and metadata are not what was written into the file. '
                       f'What is still right tells:  ppr verify {escape(facts["file"])}', soft_wrap=True)
     report = stored_report(facts)
     if report is not None:
-        print_verdict(console, report)
+        print_verdict(console, report, of_cut=is_cut(facts['metadata']))
     if facts['gaps'] and (report is None or not report.losses):
         losses = [Loss(gap['index'], gap['count'], gap['time_ns'], 'not in the file') for gap in facts['gaps']]
         console.print(loss_table(losses, sum(loss.count for loss in losses)))
@@ -101,6 +101,17 @@ def _on_the_part(facts: Dict[str, Any]) -> List[str]:
     others = parts_on_disk(first)
     where = f':  ppr info {others[-1][1]}' if others else ''
     return [escape(f'{text}; the verdict on all of them is in the last one{where}\n')]
+
+
+def _on_the_cut(facts: Dict[str, Any]) -> List[str]:
+    """Of a cut: what it was cut from, and that the verdict is on its frames only."""
+    metadata = facts['metadata'] if isinstance(facts['metadata'], dict) else {}
+    if not is_cut(metadata):
+        return []
+    cut = metadata['cut']
+    taken = f'one in {cut["every"]:,} of ' if cut['every'] != 1 else ''
+    return [escape(f'A cut of {cut.get("file")}: {taken}its frames {cut["start"]:,} to {cut["stop"] - 1:,}, numbered '
+                   'anew from 0. Counts and verdict are those of the cut\n')]
 
 
 def stored_report(facts: Dict[str, Any]) -> Optional[Report]:

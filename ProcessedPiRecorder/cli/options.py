@@ -54,7 +54,8 @@ def load_callback(name: Optional[str]) -> Optional[Callable[..., Any]]:
     target = _attribute(_module(module_name), attribute)
     callback = target() if isinstance(target, type) else target
     if not callable(callback):
-        raise BadUsage(f'--callback {name!r} is a {type(callback).__name__}, not a function callback(buffer, cb_queue)')
+        raise BadUsage(f'--callback {name!r} is of type {type(callback).__name__}, not a function '
+                       'callback(buffer, cb_queue)')
     return callback
 
 

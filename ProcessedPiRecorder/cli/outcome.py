@@ -29,7 +29,10 @@ INTERRUPTED = 130
 #: Arguments as a message tells to pass them, and settings that it names; and the options for them.
 OPTIONS_TO_PASS = {'overwrite=True': '--overwrite', 'display=False': '--no-display', 'write_vid=False': '--no-write',
                    "cb_delivery='latest'": '--delivery latest', 'stereo=True': '--stereo',
-                   "pixel_format='gray'": '--gray'}
+                   "pixel_format='gray'": '--gray', 'workers=...': '--workers N',
+                   'lossless=True': '--lossless', '(start, stop, every)': '(--start, --stop, --every)',
+                   '(start, stop)': '(--start, --stop)',
+                   '(out=..., or results=...)': '(--out, or --results)'}
 OPTIONS = {'x_resolution': '--size', 'y_resolution': '--size', 'scale_factor': '--scale', 'framerate': '--fps',
            'rec_length': '--seconds', 'tif_compression': '--compression', 'pixel_format': '--gray',
            'log_file': '--log', 'metadata': '--meta', 'camera_controls': '--control', 'ring_frames': '--ring-frames',
@@ -38,7 +41,12 @@ OPTIONS = {'x_resolution': '--size', 'y_resolution': '--size', 'scale_factor': '
            'split_frames': '--split-frames', 'sync_interval': '--sync-interval',
            'disk_reserve_mb': '--disk-reserve-mb', 'display_proc': '--display-proc', 'cb_delivery': '--delivery',
            'camera_timeout': '--camera-timeout', 'camera_start_timeout': '--camera-start-timeout',
-           'start_method': '--start-method'}
+           'start_method': '--start-method', 'rate_hz': '--fps', 'time_tolerance': '--time-tolerance',
+           'block_frames': '--block-frames'}
+
+#: What the exporters take, as their messages write it (speed=0.1); the second kind has no option of its own.
+EXPORT_OPTIONS = re.compile(r'(?<![\w.=-])(start|stop|every|speed|preset|crf|colors|what|max_width)=(?=\S)')
+EXPORT_SETTINGS = re.compile(r'(?<![\w.=-])(?<!--set )(video|subject_id|species|age|sex)=(?=\S)')
 
 Command = TypeVar('Command', bound=Callable[..., Any])
 
@@ -66,6 +74,8 @@ def in_options(message: str) -> str:
     """A message of the library's, which speaks of arguments, for someone who types options."""
     for argument, option in OPTIONS_TO_PASS.items():
         message = message.replace(argument, option)
+    message = EXPORT_OPTIONS.sub(lambda found: f'--{found[1].replace("_", "-")} ', message)
+    message = EXPORT_SETTINGS.sub(r'--set \1=', message)
     meant = list(dict.fromkeys(option for name, option in OPTIONS.items() if re.search(rf'\b{name}\b', message)))
     return f'{message} (here: {", ".join(meant)})' if meant else message
 

@@ -22,10 +22,10 @@ SHOWN_TEXTS = 10
 STYLES = {'yes': 'green', 'no': 'red', 'unknown': 'yellow'}
 
 
-def print_verdict(console: Console, report: Report) -> None:
-    """Print headline, figures, losses, and whatever was warned of."""
-    console.print(headline(report))
-    console.print(figures(report))
+def print_verdict(console: Console, report: Report, of_cut: bool = False) -> None:
+    """Print headline, figures, losses, and whatever was warned of. of_cut: no camera made the recording as it is."""
+    console.print(headline(report, of_cut))
+    console.print(figures(report, of_cut))
     if report.losses:
         console.print(loss_table(report.losses, report.lost))
     for title, style, texts in (('Errors', 'red', report.errors), ('Warnings', 'yellow', report.warnings)):
@@ -33,9 +33,9 @@ def print_verdict(console: Console, report: Report) -> None:
             console.print(_texts(title, style, texts))
 
 
-def headline(report: Report) -> Panel:
+def headline(report: Report, of_cut: bool = False) -> Panel:
     """COMPLETE, NOT COMPLETE or UNKNOWN, with the reasons."""
-    words, meaning = _headline(report)
+    words, meaning = _headline(report, of_cut)
     style = STYLES[report.complete]
     body = f'[bold {style}]{words}[/]  {escape(meaning)}'
     if report.stopped == DISK_NEARLY_FULL:
@@ -48,11 +48,11 @@ def headline(report: Report) -> Panel:
     return Panel(body, border_style=style, expand=False, padding=(0, 1))
 
 
-def _headline(report: Report) -> Tuple[str, str]:
+def _headline(report: Report, of_cut: bool) -> Tuple[str, str]:
     kept = 'in the file' if report.written else 'captured; no file was asked for'
     frames = count(report.captured, 'frame')
     if report.complete == 'yes':
-        return 'COMPLETE', f'all {frames} that the camera made are {kept}'
+        return 'COMPLETE', f'all {frames} {"of this cut" if of_cut else "that the camera made"} are {kept}'
     if report.complete == 'unknown':
         return 'UNKNOWN', f'{frames} {kept}; nothing is known to be missing, but that is not proven'
     if report.lost and report.captured:
@@ -61,19 +61,20 @@ def _headline(report: Report) -> Tuple[str, str]:
     return 'NOT COMPLETE', f'{frames} captured, {report.written:,} written'
 
 
-def figures(report: Report) -> RenderableType:
+def figures(report: Report, of_cut: bool = False) -> RenderableType:
     """All counts, grouped; groups without content are left out."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style='bold', no_wrap=True)
     # A path must never be cropped.
     table.add_column(overflow='fold')
-    for name, value in _rows(report):
+    for name, value in _rows(report, of_cut):
         table.add_row(name, value)
     return table
 
 
-def _rows(report: Report) -> Iterable[Tuple[str, str]]:
-    yield 'Frames', (f'{report.sensor:,} made by the camera · {report.captured:,} captured · '
+def _rows(report: Report, of_cut: bool) -> Iterable[Tuple[str, str]]:
+    made = 'to be in this cut' if of_cut else 'made by the camera'
+    yield 'Frames', (f'{report.sensor:,} {made} · {report.captured:,} captured · '
                      f'{report.written:,} written · {alarm(report.lost, "lost")}')
     if _has_callback(report):
         yield 'Callback', (f'{report.processed:,} seen · {report.returned:,} recorded as returned · '
