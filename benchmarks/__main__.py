@@ -63,6 +63,23 @@ def length(count: Annotated[int, typer.Option('--count', min=2000, help='Frames 
 
 
 @app.command()
+def cluster(rounds: Rounds = 3,
+            seconds: Annotated[float, typer.Option('--seconds', min=0.1, help='That one worker has work for.')] = 20.0,
+            folder: Folder = Path('.'), out: Out = RESULTS) -> None:
+    """Processing again with a CPU-bound callback: workers, one process, and what the cores give. Ten minutes."""
+    from . import cluster as module
+    _store('cluster', out, lambda: module.run(folder, rounds=rounds, seconds=seconds))
+
+
+@app.command()
+def reading(count: Annotated[int, typer.Option('--count', min=2000, help='Pages of the long recording.')] = 1_000_000,
+            rounds: Rounds = 5, folder: Folder = Path('.'), out: Out = RESULTS) -> None:
+    """Reading back: a long recording's opening, pages, memory; frames in order. Some minutes."""
+    from . import reading as module
+    _store('reading', out, lambda: module.run(folder, count=count, rounds=rounds))
+
+
+@app.command()
 def report(out: Out = RESULTS) -> None:
     """Tables and plots from the stored figures."""
     _report(out)
@@ -84,10 +101,12 @@ def smoke(folder: Folder = Path('.'), rounds: Rounds = 3) -> None:
 
 @app.command(name='all')
 def everything(rounds: Rounds = 3, folder: Folder = Path('.'), out: Out = RESULTS) -> None:
-    """throughput, live and length with their usual settings, and the report."""
+    """throughput, live, length, reading and cluster with their usual settings, and the report."""
     throughput(rounds=rounds, folder=folder, out=out)
     live(rounds=rounds, folder=folder, out=out)
     length(folder=folder, out=out)
+    reading(folder=folder, out=out)
+    cluster(rounds=rounds, folder=folder, out=out)
 
 
 def _parts(texts: Optional[List[str]]) -> List[str]:

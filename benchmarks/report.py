@@ -13,7 +13,8 @@ from .figures import BARE, DISK, ORIGINAL, THREE_PROC, Spread
 __all__ = ['PARTS', 'machine_line', 'tables', 'targets', 'write']
 
 #: The module behind each stored file; ``targets(found)`` and ``tables(found)`` tell of it.
-PARTS = {'throughput': 'benchmarks.report', 'live': 'benchmarks.live', 'length': 'benchmarks.length'}
+PARTS = {'throughput': 'benchmarks.report', 'live': 'benchmarks.live', 'length': 'benchmarks.length',
+         'reading': 'benchmarks.reading', 'cluster': 'benchmarks.cluster'}
 PLAIN = f'{THREE_PROC}, uncompressed'
 AIM = (1280, 480)            # the size that the aims are told for
 FORMATS = {'gray': 'gray', 'bgr': 'BGR'}
@@ -21,7 +22,7 @@ Row = Dict[str, Any]
 
 
 def write(folder: Path) -> Path:
-    """Read throughput.json, live.json and length.json (those that are there), draw the plots, write results.md.
+    """Read throughput.json, live.json, … (one for each of PARTS that is there), draw the plots, write results.md.
 
     Raises FileNotFoundError when there is none of them.
     """
@@ -56,7 +57,7 @@ def _plots(found: Mapping[str, Any], folder: Path) -> Dict[str, List[Path]]:
     from . import live_plots, plots
     draw = {'throughput': plots.plots_of_throughput, 'live': live_plots.plots_of_live,
             'length': live_plots.plots_of_length}
-    return {name: draw[name](stored, folder) for name, stored in found.items()}
+    return {name: draw[name](stored, folder) for name, stored in found.items() if name in draw}
 
 
 def machine_line(stored: Mapping[str, Any]) -> str:

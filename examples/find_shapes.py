@@ -5,7 +5,7 @@ import sys
 import cv2
 
 from ProcessedPiRecorder import ProcessedPiRecorder as ppr
-from ProcessedPiRecorder.recordings.sheet import write_contact_sheet
+from ProcessedPiRecorder.views.sheet import write_contact_sheet
 
 camera = sys.argv[1] if len(sys.argv) > 1 else 'auto'
 

@@ -18,7 +18,8 @@ the camera as its argument; try them with `synthetic`:
 """
 
 ORDER = ('minimal', 'face_detection', 'find_shapes', 'processed_frames', 'two_way_queue', 'stereo_halves',
-         'stereopi', 'stereo_calibrate', 'stereo_depth', 'video_file')
+         'stereopi', 'stereo_calibrate', 'stereo_depth', 'video_file', 'pose_deeplabcut', 'pose_sleap',
+         'pose_afterwards')
 
 
 def recipe(path: Path) -> str:

@@ -205,3 +205,22 @@ def test_plots_are_drawn(stored: Dict[str, Any], tmp_path: Path) -> None:
 def test_nothing_measured_is_said(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ['report', '--out', str(tmp_path)])
     assert done.exit_code == 2 and 'python -m benchmarks all' in done.output
+
+
+def test_workers_are_measured_beside_bare_processes() -> None:
+    pytest.importorskip('distributed')
+    from benchmarks import cluster
+    bare = cluster._bare({'path': '', 'loops': 1, 'frames': 6}, 2)
+    assert bare['frames'] == 6 and bare['seconds'] > 0
+    for two, reached in ((36.0, True), (31.0, False)):
+        speeds = {(cluster.ALONE, None): 30.0, ('workers', 1): 20.0, ('workers', 2): two, (cluster.BARE, 1): 25.0,
+                  (cluster.BARE, 2): 45.0}
+        runs_made = [{'round': number, 'kind': kind, 'workers': workers, 'frames': 100,
+                      'seconds': 100 * (1 + number) / speed}          # rounds on a machine that gets slower
+                     for number in range(3) for (kind, workers), speed in speeds.items()]
+        found = {'settings': {'workers': 2, 'rounds': 3, 'width': 640, 'height': 480},
+                 'series': [{'call_ms': 20, 'frames': 100, 'runs': runs_made}]}
+        target, = cluster.targets(found)
+        ratio = f'{two / 20:.2f}× ({two / 20:.2f}–{two / 20:.2f})'
+        assert target['reached'] is reached and target['measured'] == f'{ratio}; bare processes 1.80×'
+        assert f'| 20 ms, 100 frames | 2 workers | {two / 2:.1f} | {ratio.replace("×", "")} |' in cluster.tables(found)

@@ -41,9 +41,10 @@ def run_script(source: str, folder: Path, *arguments: str) -> str:
 
 def test_the_readmes_code_runs(tmp_path: Path) -> None:
     blocks = code_blocks(README)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     outputs = [run_script(SWAP + block, tmp_path) for block in blocks]
     assert outputs[0] == 'yes 30 0\n'
+    assert re.fullmatch(r'\(30, \d+, \d+, 3\) complete: yes\n', outputs[5])
     assert '"complete": "yes"' in outputs[1] and '"label": "stimulus"' in outputs[1]
     assert {path.name for path in tmp_path.glob('*.tif')} == {'trial.tif', 'light.tif', 'faces.tif', 'stereo.tif'}
     with tifffile.TiffFile(tmp_path / 'stereo.tif') as tif:
