@@ -16,9 +16,9 @@ from camera_kit import ListSink, make_video, number_of, picture, run
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ProcessedPiRecorder.cameras import CameraRequest, ReplayCamera, VideoFileCamera
+from ProcessedPiRecorder.cameras import CameraRequest, ReplayCamera, VideoFileCamera, replay
 from ProcessedPiRecorder.cameras.containers import Container, avi_index, inspect
-from ProcessedPiRecorder.errors import CameraError, CameraFormatError, CameraNotFoundError, SettingsError
+from ProcessedPiRecorder.errors import CameraError, CameraFormatError, CameraNotFoundError, RecorderStateError, SettingsError
 from ProcessedPiRecorder.pipeline.losses import LossDetector
 from ProcessedPiRecorder.recordings.page import PageRecord
 from ProcessedPiRecorder.recordings.reader import RecordingFile
@@ -419,6 +419,40 @@ def test_a_damaged_page_is_passed_over_and_told(tmp_path: Path) -> None:
     assert [number_of(image) for image in sink.frames] == [0, 1, 2, 4, 5, 6, 7]
     (count, reason, detail), = sink.losses
     assert (count, reason) == (1, 'source broke off') and 'page 3' in detail
+
+
+@pytest.mark.parametrize('threads', [1, 2])
+def test_closed_between_two_pages_it_ends_without_an_error(tmp_path: Path, threads: int,
+                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, 'WORTH_A_THREAD', 0)
+    monkeypatch.setattr(replay, 'usable_cores', lambda: threads)
+    camera = ReplayCamera(make_recording(tmp_path / 'trial.tif', range(8)), 'fastest')
+    sink = ListSink(camera.open(CameraRequest()))
+    source = camera._source
+    assert source is not None
+    read = source.read
+
+    def closed_just_before(page: int, out: Optional[np.ndarray] = None) -> np.ndarray:
+        if page == 3:
+            camera.close()
+        return read(page, out)
+
+    monkeypatch.setattr(source, 'read', closed_just_before)
+    camera.start()
+    camera.stream(sink)
+    assert camera.read(np.empty(sink.granted.frame_shape, np.uint8)) is None
+    assert [number_of(image) for image in sink.frames] == [0, 1, 2][:len(sink.frames)] and sink.losses == []
+
+
+def test_a_source_that_closed_by_itself_is_an_error(tmp_path: Path) -> None:
+    camera = ReplayCamera(make_recording(tmp_path / 'trial.tif', range(3)), 'fastest')
+    sink = ListSink(camera.open(CameraRequest()))
+    assert camera._source is not None
+    camera._source.close()
+    with pytest.raises(RecorderStateError, match='is closed'):
+        camera.stream(sink)
+    with pytest.raises(RecorderStateError, match='is closed'):
+        camera.read(sink.slot())
 
 
 def test_an_unfinished_recording_is_replayed_and_told(tmp_path: Path) -> None:

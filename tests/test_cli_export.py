@@ -209,7 +209,7 @@ def long_recording(frames: int = 3000) -> None:
 
 def start_ppr(*arguments: str, **options: Any) -> 'subprocess.Popen[str]':
     return subprocess.Popen([sys.executable, '-m', 'ProcessedPiRecorder', *arguments], text=True,
-                            env={**os.environ, 'PYTHONPATH': str(ROOT)}, **options)
+                            env={**os.environ, 'PYTHONPATH': str(ROOT), 'TERM': 'xterm', 'COLUMNS': '100'}, **options)
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])

@@ -10,7 +10,7 @@ from typing import Any, Callable, Deque, Iterable, Iterator, List, Mapping, Name
 
 import numpy as np
 
-from ..errors import CameraError, CameraFormatError, RecordingFileError, RecordingFormatError
+from ..errors import CameraError, CameraFormatError, RecorderStateError, RecordingFileError, RecordingFormatError
 from ..reading.foreign import ForeignPages
 from ..reading.readahead import usable_cores
 from ..reading.sources import OwnPages, PageSource
@@ -82,23 +82,38 @@ class ReplayCamera(PacedFile):
     def read(self, out: np.ndarray) -> Optional[Stamp]:
         if self._source is None or self._pace is None:
             raise CameraError('read() before open(): open the camera first')
-        while not self._pace.closed and self._page < len(self._times):
+        try:
+            return self._read_next(self._source, self._pace, out)
+        except RecorderStateError:
+            if self._pace.closed:               # by another thread, just before the page was to be read
+                return None
+            raise
+
+    def _read_next(self, source: PageSource, pace: Pace, out: np.ndarray) -> Optional[Stamp]:
+        while not pace.closed and self._page < len(self._times):
             page = self._page
             self._page += 1
             try:
-                self._source.read(page, out)
+                source.read(page, out)
             except RecordingFileError as error:
                 self._note_unreadable(page, error)
                 continue
             return self._stamp(page)
-        self._note_end(self._source)
+        self._note_end(source)
         return None
 
     def stream(self, sink: FrameSink) -> None:
         if self._source is None or self._pace is None:
             raise CameraError('stream() before open(): open the camera first')
-        for page, fill in self._pages(self._source):
-            if sink.stopping or self._pace.closed:
+        try:
+            self._stream(self._source, self._pace, sink)
+        except RecorderStateError:
+            if not self._pace.closed:           # else another thread closed it, just before a page was to be read
+                raise
+
+    def _stream(self, source: PageSource, pace: Pace, sink: FrameSink) -> None:
+        for page, fill in self._pages(source):
+            if sink.stopping or pace.closed:
                 return
             slot = sink.slot()
             if sink.stopping:
@@ -115,7 +130,7 @@ class ReplayCamera(PacedFile):
                 return
             sink.commit(stamp)
         self._tell_losses(sink, len(self._times))
-        self._note_end(self._source)
+        self._note_end(source)
         self._tell_broken(sink)
 
     def close(self) -> None:
