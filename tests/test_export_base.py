@@ -25,6 +25,7 @@ from ProcessedPiRecorder.exports.base import chosen_pages, each_frame, each_made
 from ProcessedPiRecorder.exports.range import index_range, page_range, parse_place
 from ProcessedPiRecorder.exports.whole import whole_file, whole_files, whole_folder
 from ProcessedPiRecorder.reading import Recording
+from ProcessedPiRecorder.recordings import workfolder
 from ProcessedPiRecorder.recordings.space import Room
 
 LOST = (3, 4, 10)
@@ -119,7 +120,7 @@ with whole_file({str(here / 'a.mp4')!r}) as part:
     process.communicate(timeout=20)
     assert process.returncode == -number                # as it would have ended without us
     if number == signal.SIGKILL:
-        assert names(here) == ['.a.mp4.part'] and names(here / '.a.mp4.part') == ['a.mp4', 'lock']
+        assert names(here) == ['.a.mp4.part'] and names(here / '.a.mp4.part') == ['.lock', 'a.mp4']
     else:
         assert names(here) == []
     make(here / 'a.mp4')
@@ -146,12 +147,29 @@ def test_what_a_killed_export_left_stays_where_there_are_no_locks_to_tell(here: 
                                                                           ) -> None:
     def no_locks(*arguments: Any) -> None:
         raise OSError(errno.ENOLCK, 'No locks available')
-    monkeypatch.setattr(whole.fcntl, 'flock', no_locks)
+    monkeypatch.setattr(workfolder.fcntl, 'flock', no_locks)
     make(here / 'a.mp4')
     (here / '.a.mp4.part').mkdir()
     with pytest.raises(ExportError, match='no locks that would tell. Remove the folder if none is'):
         make(here / 'a.mp4', overwrite=True)
     assert names(here) == ['.a.mp4.part', 'a.mp4']
+
+
+def test_what_a_network_file_system_keeps_until_it_is_closed_does_not_spoil_the_export(
+        here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unlink = os.unlink
+
+    def busy(path: Any, **options: Any) -> None:
+        if '.nfs' in os.fspath(path):
+            raise OSError(errno.EBUSY, 'Device or resource busy')
+        unlink(path, **options)
+    monkeypatch.setattr(os, 'unlink', busy)
+    with whole_file(here / 'a.mp4') as part:
+        part.write_text('new')
+        part.with_name('.nfs0001').touch()
+    assert (here / 'a.mp4').read_text() == 'new' and names(here / '.a.mp4.part') == ['.nfs0001']
+    make(here / 'a.mp4', 'newer', overwrite=True)
+    assert (here / 'a.mp4').read_text() == 'newer'
 
 
 @pytest.mark.parametrize('kind', ['file', 'link'])

@@ -24,6 +24,7 @@ from ProcessedPiRecorder.cli import main
 from ProcessedPiRecorder.processing import outputs, process
 from ProcessedPiRecorder.processing.outputs import Outputs
 from ProcessedPiRecorder.processing.watched import CallState, Trail, watched
+from ProcessedPiRecorder.recordings import workfolder
 from ProcessedPiRecorder.recordings.page import PageRecord
 from ProcessedPiRecorder.recordings.reader import RecordingFile
 from ProcessedPiRecorder.recordings.results import ResultsFile
@@ -476,6 +477,27 @@ process({str(plain)!r}, slow, results={str(tmp_path / 'a.results.jsonl')!r})
 
     assert wait_until(again).complete
     assert left_over(tmp_path) == ['a.results.jsonl']
+
+
+@pytest.mark.parametrize('kind', ['file', 'link', 'folder without locks'])
+def test_a_work_folder_that_is_not_known_to_be_ours_stays(plain: Path, tmp_path: Path, kind: str,
+                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*arguments: Any) -> None:
+        raise OSError(errno.ENOLCK, 'No locks available')
+    precious, work = tmp_path / 'precious', tmp_path / '.a.part'
+    precious.mkdir()
+    (precious / 'x').touch()
+    if kind == 'file':
+        work.touch()
+    elif kind == 'link':
+        work.symlink_to(precious)
+    else:
+        precious.rename(work)
+        monkeypatch.setattr(workfolder.fcntl, 'flock', no_locks)
+    before = sorted(str(path) for path in tmp_path.rglob('x'))
+    with pytest.raises(errors.ProcessingError, match='in the way|no locks that would tell'):
+        process(plain, number, results=tmp_path / 'a.results.jsonl')
+    assert sorted(str(path) for path in tmp_path.rglob('x')) == before and os.path.lexists(work)
 
 
 def test_what_is_there_is_not_touched(live: Path, tmp_path: Path) -> None:

@@ -1,16 +1,13 @@
 """Whole or not at all: files are made in a hidden folder beside their target, and take its name when they are whole.
 
-That folder, ``.trial.mp4.part``, holds a lock for as long as its process lives. So what a killed export has left is
-known as such, and goes with the next export to the same target; and two of them do not write over each other.
+That folder, ``.trial.mp4.part``, is held by a lock (:mod:`~..recordings.workfolder`).
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import os
-import shutil
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +18,7 @@ from ..reading import Recording
 from ..recordings.bigtiff import sync_folder
 from ..recordings.space import room_at
 from ..recordings.whole import rename_new
+from ..recordings.workfolder import LocksMissing, claim_folder, release_folder
 from ..termination import terminated_tidily, undisturbed
 
 __all__ = ['PathLike', 'refuse_own_files', 'whole_file', 'whole_files', 'whole_folder']
@@ -29,7 +27,6 @@ PathLike = Union[str, 'os.PathLike[str]']
 
 MARGIN_BYTES = 1 << 20
 MOST_NAME_BYTES = 255
-LOCK = 'lock'
 PART = '.part'
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -168,67 +165,23 @@ def _workshop(final: Path, needs_bytes: int) -> Iterator[Path]:
                 yield folder
             finally:
                 with undisturbed():
-                    _clear(folder)
-                    _remove_if_there(folder / LOCK)
-                    _remove_if_empty(folder)
-                    os.close(lock)
+                    release_folder(folder, lock)
         except OSError as error:
             _raise_told(final, error, needs_bytes)
 
 
 def _claim(folder: Path, final: Path) -> int:
-    """Make the folder ours, and empty; returns the descriptor that holds the lock."""
-    while True:
-        made = _made(folder)
-        if not made and (folder.is_symlink() or not folder.is_dir()):
-            raise ExportError(f'{folder} is in the way: a folder of that name is needed meanwhile; move it')
-        try:
-            lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except FileNotFoundError:              # whose it was has finished at this moment
-            continue
-        try:
-            if _locked(lock, folder, final, made):
-                _clear(folder)
-                return lock
-        except BaseException:
-            os.close(lock)
-            raise
-        os.close(lock)
-
-
-def _made(folder: Path) -> bool:
     try:
-        os.mkdir(folder)
-    except FileExistsError:
-        return False
-    return True
-
-
-def _locked(lock: int, folder: Path, final: Path, made: bool) -> bool:
-    """Take the lock; False where its file has gone meanwhile, with the export whose it was."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return claim_folder(folder)
     except BlockingIOError:
         raise ExportError(f'{final} is being exported by another process; wait for it, or choose another name'
                           ) from None
-    except OSError as error:                   # network and FUSE file systems without locks
-        if not made:
-            raise ExportError(f'{folder} is there: either another export to {final.name} is going on, or one was '
-                              'killed; this file system has no locks that would tell. Remove the folder if none is'
-                              ) from error
-    try:
-        return os.path.samestat(os.fstat(lock), os.stat(folder / LOCK))
-    except FileNotFoundError:
-        return False
-
-
-def _clear(folder: Path) -> None:
-    for entry in list(os.scandir(folder)):
-        if entry.name != LOCK:
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path)
-            else:
-                os.unlink(entry.path)
+    except NotADirectoryError:
+        raise ExportError(f'{folder} is in the way: a folder of that name is needed meanwhile; move it') from None
+    except LocksMissing as error:
+        raise ExportError(f'{folder} is there: either another export to {final.name} is going on, or one was '
+                          'killed; this file system has no locks that would tell. Remove the folder if none is'
+                          ) from error
 
 
 # ---------------------------------------------------------------------- at the end
@@ -313,22 +266,6 @@ def _sync(path: Path) -> None:
             raise
     finally:
         os.close(fd)
-
-
-def _remove_if_there(path: Path) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
-
-
-def _remove_if_empty(folder: Path) -> None:
-    """It is not, if the next export has come into it already."""
-    try:
-        os.rmdir(folder)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
-            raise
 
 
 def _raise_told(final: Path, error: OSError, needs_bytes: int) -> NoReturn:

@@ -13,8 +13,8 @@ The file names are the same in there, since a recording's files know one another
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
+import logging
 import os
 import re
 import shutil
@@ -28,9 +28,12 @@ from ..recordings.part import part_path
 from ..recordings.results import results_path
 from ..recordings.salvage import remove_older_parts
 from ..recordings.whole import rename_new
+from ..recordings.workfolder import LocksMissing, claim_folder, release_folder
 from .report import Failure
 
 __all__ = ['Outputs']
+
+log = logging.getLogger(__name__)
 
 RESULTS, FAILURES, PARTIAL = '.results.jsonl', '.failures.jsonl', '.partial.results.jsonl'
 
@@ -93,9 +96,18 @@ class Outputs:
 
     def __enter__(self) -> Outputs:
         try:
-            self._take_folder()
+            self._lock = claim_folder(self.folder)
+        except BlockingIOError:
+            raise ProcessingError(f'{self.results.name} is being made already, by another process; wait for it, or '
+                                  'choose another name') from None
+        except NotADirectoryError:
+            raise ProcessingError(f'{self.folder} is in the way: a folder of that name is needed meanwhile; move it'
+                                  ) from None
+        except LocksMissing as error:
+            raise ProcessingError(f'{self.folder} is there: either {self.results.name} is being made already, or who '
+                                  'made it was killed; this file system has no locks that would tell. Remove the '
+                                  'folder if nobody does') from error
         except OSError as error:
-            self._let_go()
             raise ProcessingError(f'{self.folder.parent} cannot be written to ({error.strerror or error}); choose '
                                   'another place for what comes of it (out=..., or results=...)') from error
         return self
@@ -105,33 +117,11 @@ class Outputs:
             if kind is not None:
                 self._keep_results()
         finally:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            self._let_go()
-
-    def _take_folder(self) -> None:
-        while self._lock < 0:
-            self.folder.mkdir(exist_ok=True)
-            self._lock = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            self._claim()
-            if not _is_here(self.folder, self._lock):      # its owner has just removed it
-                self._let_go()
-        for old in self.folder.iterdir():                  # of a run that was killed
-            shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
-
-    def _claim(self) -> None:
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._let_go()
-            raise ProcessingError(f'{self.results.name} is being made already, by another process; wait for it, or '
-                                  'choose another name') from None
-        except OSError:                                    # a network file system without locks
-            pass
-
-    def _let_go(self) -> None:
-        lock, self._lock = self._lock, -1
-        if lock >= 0:
-            os.close(lock)
+            lock, self._lock = self._lock, -1
+            try:
+                release_folder(self.folder, lock)
+            except OSError as failure:                     # everything that is wanted has its name by now
+                log.warning('%s could not be removed: %s; remove it', self.folder, failure)
 
     def _keep_results(self) -> None:
         """What a run that ends early has brought so far is kept under a name that says what it is."""
@@ -215,13 +205,6 @@ def _is_same(one: Path, other: Path) -> bool:
     try:
         return one == other or os.path.samefile(one, other)
     except OSError:
-        return False
-
-
-def _is_here(folder: Path, fd: int) -> bool:
-    try:
-        return os.path.samestat(os.stat(folder), os.fstat(fd))
-    except FileNotFoundError:
         return False
 
 
