@@ -42,8 +42,8 @@ def python(*arguments: str) -> str:
 
 
 def test_all_is_what_is_visible() -> None:
-    visible = {name for name, value in vars(ProcessedPiRecorder).items()
-               if not name.startswith('_') and not isinstance(value, ModuleType)}
+    visible = {name for name in dir(ProcessedPiRecorder) if not name.startswith('_')
+               and not isinstance(getattr(ProcessedPiRecorder, name), ModuleType)}
     assert visible | {'__version__', 'errors'} == set(ProcessedPiRecorder.__all__)
 
 
@@ -51,6 +51,34 @@ def test_importing_loads_no_camera_stack() -> None:
     heavy = {'cv2', 'tifffile', 'imageio', 'picamera', 'picamera2', 'typer', 'rich', 'matplotlib', 'pandas', 'av',
              'dask', 'multiprocessing.pool'}
     assert python('-c', f'import sys, ProcessedPiRecorder; print({heavy} & set(sys.modules))').strip() == 'set()'
+
+
+def test_a_name_is_there_when_it_is_asked_for() -> None:
+    script = ('import sys, ProcessedPiRecorder as package; print("numpy" in sys.modules); '
+              'print([name for name in package.__all__ if getattr(package, name, None) is None]); '
+              'print(package.RecorderError is package.errors.RecorderError)')
+    assert python('-c', script).split() == ['False', '[]', 'True']
+    with pytest.raises(AttributeError, match="has no attribute 'ppr'"):
+        _ = ProcessedPiRecorder.ppr  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize('module', ['numpy', 'typer'])
+def test_ctrl_c_while_a_command_starts_is_told_in_a_word(module: str) -> None:
+    script = f"""
+import signal, sys
+
+class JustNow:
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, JustNow())
+from ProcessedPiRecorder.cli import main
+main(['info', 'a.tif'])
+"""
+    ended = subprocess.run([sys.executable, '-c', script], env={**os.environ, 'PYTHONPATH': str(REPO)}, cwd=REPO,
+                           text=True, capture_output=True)
+    assert (ended.returncode, ended.stderr) == (130, 'ppr: interrupted\n')
 
 
 def test_it_is_typed_and_says_so() -> None:
