@@ -1,12 +1,28 @@
-"""How much memory can still be had."""
+"""How much memory can still be had; and keeping what was had."""
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from pathlib import Path
 from typing import Optional
 
-__all__ = ['available_memory']
+__all__ = ['available_memory', 'keep_freed_memory']
+
+# glibc's malloc.h; the largest threshold that it takes on 64 bits, and on 32.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+MOST_MMAP_THRESHOLD = 32 << 20 if sys.maxsize > 2**32 else 512 << 10
+
+
+def keep_freed_memory(size: int) -> bool:
+    """Have this process keep up to ``size`` bytes of what it frees, for what it asks for next; False: it cannot.
+
+    glibc otherwise gives large blocks back at once, and the kernel clears every page of them when they are asked for
+    again. Source: mallopt(3). Only glibc has it.
+    """
+    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
+    return mallopt is not None and bool(mallopt(M_MMAP_THRESHOLD, min(size, MOST_MMAP_THRESHOLD))
+                                        and mallopt(M_TRIM_THRESHOLD, size))
 
 
 def available_memory() -> Optional[int]:

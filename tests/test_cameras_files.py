@@ -18,7 +18,13 @@ from hypothesis import strategies as st
 
 from ProcessedPiRecorder.cameras import CameraRequest, ReplayCamera, VideoFileCamera, replay
 from ProcessedPiRecorder.cameras.containers import Container, avi_index, inspect
-from ProcessedPiRecorder.errors import CameraError, CameraFormatError, CameraNotFoundError, RecorderStateError, SettingsError
+from ProcessedPiRecorder.errors import (
+    CameraError,
+    CameraFormatError,
+    CameraNotFoundError,
+    RecorderStateError,
+    SettingsError,
+)
 from ProcessedPiRecorder.pipeline.losses import LossDetector
 from ProcessedPiRecorder.recordings.page import PageRecord
 from ProcessedPiRecorder.recordings.reader import RecordingFile

@@ -304,6 +304,7 @@ def start_in_background(buffer: Any, cb_queue: Any) -> None:
     subprocess.run(['sh', '-c', 'true &'], check=True)
 
 
+@pytest.mark.filterwarnings('ignore::ProcessedPiRecorder.errors.CallbackBypassedWarning')     # a busy machine
 def test_what_a_callback_leaves_to_end_by_itself_is_buried_at_once(tmp_path: Path) -> None:
     rec = live(tmp_path / 'a.tif', callback=start_in_background, framerate=50)
     rec.recordVid()

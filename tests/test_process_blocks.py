@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import queue
 import shutil
 import signal
@@ -12,7 +13,7 @@ from typing import Any, Callable, Iterator, List, Tuple
 
 import numpy as np
 import pytest
-from recording_tools import HEIGHT, WIDTH, recorder, statuses
+from recording_tools import HEIGHT, WIDTH, recorder, run_script, statuses
 
 from ProcessedPiRecorder import open_recording
 from ProcessedPiRecorder.errors import ClusterError, ProcessingError
@@ -357,3 +358,24 @@ def test_the_user_s_module_and_its_neighbours_travel_along(tmp_path: Path, own_f
     answer = subprocess.run([sys.executable, '-c', 'import pickle; print(pickle.load(open("../sent", "rb"))(3))'],
                             cwd=elsewhere, capture_output=True, text=True, check=True).stdout
     assert answer == '30\n'
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='only glibc can be asked to keep what is freed')
+def test_memory_that_frames_free_is_there_for_the_next(tmp_path: Path) -> None:
+    script = run_script('''
+import resource
+from ProcessedPiRecorder.memory import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(50):
+        several = [bytearray(3_000_000) for _ in range(4)]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+without = faults()
+assert keep_freed_memory(64 << 20)
+faults()
+print(without, faults())
+''', tmp_path)
+    without, kept = map(int, script.out.split())         # type: ignore[attr-defined]
+    assert without > 10_000 and kept < without / 10
