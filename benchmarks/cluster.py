@@ -159,7 +159,7 @@ def _of(series: Mapping[str, Any], kind: str, workers: Optional[int]) -> List[Di
 
 
 def targets(found: Mapping[str, Any]) -> List[Dict[str, Any]]:
-    """The issue's target: measure, target, measured (texts) and reached (bool)."""
+    """The target: measure, target, measured (texts) and reached (bool)."""
     workers = found['settings']['workers']
     rows = []
     for series in found['series']:

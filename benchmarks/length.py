@@ -188,7 +188,7 @@ def _window(samples: Sequence[Sequence[Any]], first: int, last: int) -> Dict[str
 
 
 def targets(found: Mapping[str, Any]) -> List[Dict[str, Any]]:
-    """The issue's targets that ``length`` can tell of: measure, target, measured (texts) and reached (bool)."""
+    """The targets that ``length`` can tell of: measure, target, measured (texts) and reached (bool)."""
     early, late = windows(found)['early'], windows(found)['late']
     cpu, wall, memory, fixed = (late[key] / early[key]
                                 for key in ('cpu_ms', 'wall_ms', 'beyond_ring_mb', 'fixed_ms'))

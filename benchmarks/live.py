@@ -23,13 +23,14 @@ from .machine import facts
 __all__ = ['FRAMERATE', 'WARM_UP_FRAMES', 'latencies_of', 'run', 'tables', 'targets']
 
 FRAMERATE = 60.0
+IMPORT = 'from ProcessedPiRecorder import ProcessedPiRecorder'
 SIZES = ('1280x480', '1920x1080')
 DISTINCT_FRAMES = 32
 #: Half a second in which processes settle is left out of the percentiles, for everybody; its worst is told apart.
 WARM_UP_FRAMES = 30
 CPU_SIZE = '1280x480'
 COMPRESSING = 0.95           # share of the pages, from which on a latency counts as one while compressing
-QUEUE_SIZE = '1920x1080'     # at which the issue compares with the pickled queue
+QUEUE_SIZE = '1920x1080'     # at which the pickled queue is compared
 
 
 def run(folder: Path = Path('.'), rounds: int = 3, seconds: float = 10.0, starts: int = 7, imports: int = 9,
@@ -81,10 +82,10 @@ def _starts(folder: Path, count: int, framerate: float) -> Dict[str, Any]:
 
 def _imports(count: int) -> Dict[str, Any]:
     """Wall seconds of fresh interpreters that import nothing, numpy, and the package; in turn."""
-    scripts = {'bare': 'pass', 'numpy': 'import numpy', 'package': 'import ProcessedPiRecorder'}
+    scripts = {'bare': 'pass', 'numpy': 'import numpy', 'package': IMPORT}
     seconds: Dict[str, List[float]] = {name: [] for name in scripts}
     # First this: it warms up the disk cache and the byte code.
-    loaded = subprocess.run([sys.executable, '-c', 'import sys, ProcessedPiRecorder; print("cv2" in sys.modules)'],
+    loaded = subprocess.run([sys.executable, '-c', f'import sys; {IMPORT}; print("cv2" in sys.modules)'],
                             cwd=REPO, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
     for _ in range(count):
         for name, script in scripts.items():
@@ -139,7 +140,7 @@ def _import_s(found: Mapping[str, Any], name: str) -> List[float]:
 
 
 def targets(found: Mapping[str, Any]) -> List[Dict[str, Any]]:
-    """The issue's targets that ``live`` can tell of: measure, target, measured (texts) and reached (bool)."""
+    """The targets that ``live`` can tell of: measure, target, measured (texts) and reached (bool)."""
     rows = []
     for size in found['settings']['sizes']:
         p50, p99 = (statistics.median(_percentiles(found, size, 'recorder', percent)) for percent in (50, 99))
@@ -163,7 +164,7 @@ def targets(found: Mapping[str, Any]) -> List[Dict[str, Any]]:
     start = statistics.median(found['starts']['warm_s'])
     rows.append(_row('`recordVid()` to the first frame (synthetic, fork)', '≤ 0.3 s', f'{start:.3f} s', start <= 0.3))
     imported, cv2 = statistics.median(_import_s(found, 'package')), found['imports']['loads_cv2']
-    rows.append(_row('`import ProcessedPiRecorder`', '≤ 0.15 s, without cv2',
+    rows.append(_row(f'`{IMPORT}`', '≤ 0.15 s, without cv2',
                      f'{imported:.3f} s, {"with" if cv2 else "without"} cv2', imported <= 0.15 and not cv2))
     return rows
 
@@ -239,12 +240,12 @@ def _start_table(found: Mapping[str, Any]) -> str:
     starts, imports = found['starts'], found['imports']
     rows = [('`recordVid()` to the first frame, first in its process', [starts['cold_s']]),
             (f'`recordVid()` to the first frame, {len(starts["warm_s"])} more', starts['warm_s']),
-            ('`import ProcessedPiRecorder`, beyond a bare interpreter', _import_s(found, 'package')),
+            (f'`{IMPORT}`, beyond a bare interpreter', _import_s(found, 'package')),
             ('`import numpy`, likewise (a part of the above)', _import_s(found, 'numpy')),
             ('a bare interpreter', imports['bare'])]
     cv2 = 'loads' if imports['loads_cv2'] else 'does not load'
     lines = ['### Start and import', '', "Synthetic camera, 1280×480 BGR, 60 fps ('3Proc'): its first frame alone "
-             f'takes one period. `import ProcessedPiRecorder` {cv2} cv2.', '',
+             f'takes one period. `{IMPORT}` {cv2} cv2.', '',
              '| what | s, median (min–max) |', '|---|---|']
     return '\n'.join([*lines, *(f'| {what} | {_spread(values, 3)} |' for what, values in rows), ''])
 

@@ -61,7 +61,7 @@ def test_tables_of_what_was_measured(tiny_live: Dict[str, Any], tiny_length: Dic
     text = live.tables(tiny_live)
     assert all(f'| 96x64 | {name} |' in text for name in PACED) and 'nan' not in text
     assert 'what the reports of *recorder* themselves tell at 96x64' in text
-    assert {row['measure'] for row in live.targets(tiny_live)} >= {'`import ProcessedPiRecorder`'}
+    assert {row['measure'] for row in live.targets(tiny_live)} >= {f'`{live.IMPORT}`'}
     text = length.tables(tiny_length)
     assert '1,500 frames' in text and '1,002 pages were read back' in text
 

@@ -50,7 +50,9 @@ def test_all_is_what_is_visible() -> None:
 def test_importing_loads_no_camera_stack() -> None:
     heavy = {'cv2', 'tifffile', 'imageio', 'picamera', 'picamera2', 'typer', 'rich', 'matplotlib', 'pandas', 'av',
              'dask', 'multiprocessing.pool'}
-    assert python('-c', f'import sys, ProcessedPiRecorder; print({heavy} & set(sys.modules))').strip() == 'set()'
+    for name in ('ProcessedPiRecorder', 'open_recording'):
+        script = f'import sys; from ProcessedPiRecorder import {name}; print({heavy} & set(sys.modules))'
+        assert python('-c', script).strip() == 'set()'
 
 
 def test_a_name_is_there_when_it_is_asked_for() -> None:

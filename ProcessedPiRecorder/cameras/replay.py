@@ -206,7 +206,7 @@ class ReplayCamera(PacedFile):
         if self._pace.closed or source.finished:
             return
         what = f'files of the recording are missing ({", ".join(source.missing_files[:3])})' if source.missing_files \
-            else 'the recording was never finished'
+            else 'the recording was never finished, or is cut off'
         self._broken.append(Broken(0, f'{what}; its {len(self._times)} pages were read'))
 
     def _tell_broken(self, sink: FrameSink) -> None:

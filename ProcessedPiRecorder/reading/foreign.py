@@ -145,7 +145,7 @@ class ForeignPages(PageSource):
             here = max(self._file.size - self._offset, 0) // self._frame_bytes
             if here < self.pages:
                 yield f'it is cut off: {here:,} of the {self.pages:,} frames that it should have are in it'
-                self.pages = here
+                self.pages, self.finished = here, False
             if not here:
                 raise self._file_too_small()
             return
