@@ -92,7 +92,7 @@ def test_points_are_drawn_and_counted(tmp_path: Path) -> None:
     changed = np.argwhere((second != plain[1]).any(axis=2))
     assert len(changed) and abs(changed.mean(axis=0) - (51, 26)).max() < 2            # (10.5, 20.5), 2.5 times
     (tmp_path / 'trial.results.jsonl').write_text(lines[0])
-    assert write_contact_sheet(path) == '3 of 3 frames, 96 x 64; no boxes or points in 1 result'
+    assert write_contact_sheet(path) == '3 of 3 frames, 96 x 64; no boxes (x, y, w, h) or points (x, y) in 1 result'
 
 
 def test_complete_recordings_say_so_in_green(tmp_path: Path, written: Any) -> None:

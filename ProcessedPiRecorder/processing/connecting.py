@@ -312,4 +312,4 @@ def _logs_silenced() -> Iterator[None]:
 
 
 def _words(error: BaseException) -> str:
-    return f'{type(error).__name__}: {error}'[:300]
+    return f'{type(error).__name__}: {error}'[:300].rstrip(': ')

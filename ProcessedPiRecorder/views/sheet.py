@@ -182,7 +182,8 @@ class _Sheet:
         except RecordingFileError:
             return '; its results cannot be read, and are not drawn'
         if not found:
-            return f'; no boxes or points in {len(results)} result{"s" * (len(results) != 1)}'
+            return (f'; no boxes (x, y, w, h) or points (x, y) in {len(results)} '
+                    f'result{"s" * (len(results) != 1)}')
         return f'; something found in {len(found)} of {len(looked_at)}'
 
 
