@@ -146,6 +146,22 @@ def test_sets_have_no_order() -> None:
     def stored(*items: Any) -> Any:
         return {'__type__': 'set', 'items': list(items)}
     assert alike([stored(1, 'x', 2)], [stored(2, 1, 'x')]).same and not alike([stored(1)], [stored(2)]).same
+    found = alike([{'face': box(0, parts=stored('nose', 'tail'))}, 1], [{'face': box(0, parts=stored('tail', 'nose'))},
+                                                                       1.0])
+    assert found.same and found.boxes.same == 1
+    assert alike([[box(0, of=[stored(stored(1, 2), 'x')])]], [[box(0, of=[stored('x', stored(2, 1))])]]).same
+    assert not alike([box(0, parts=stored('nose'))], [box(0, parts=stored('tail'))]).same
+
+
+def test_numbers_of_sets_are_weighed_in_the_order_of_their_values() -> None:
+    """As texts, 10.0001 comes before 50, and 9.9999 behind it."""
+    def stored(*items: Any) -> Any:
+        return {'__type__': 'set', 'items': list(items)}
+    for a, b in ((stored(9.9999, 50), stored(50, 10.0001)), (stored(-1, [9.9999, 1], 'x'), stored('x', [10, 1], -1)),
+                 (stored(math.nan, None, 9.9999, 10**400, True), stored(True, 10**400, 10.0001, math.nan, None))):
+        for put_a, put_b in (([a], [b]), ([box(0, at=a)], [box(0, at=b)])):
+            assert alike(put_a, put_b, 1.0, 0.01).same and not alike(put_a, put_b).same
+    assert not alike([stored(9.9, 50)], [stored(50, 10)], 1.0, 0.01).same
 
 
 def test_many_boxes_are_compared() -> None:

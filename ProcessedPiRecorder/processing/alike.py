@@ -16,6 +16,8 @@ __all__ = ['Alike', 'Boxes', 'alike', 'count_boxes', 'equal_values', 'overlap']
 #: More possible pairs than this are not weighed one by one; boxes that are identical are paired first then.
 MOST_PAIRS = 1_000_000
 MOST_TEXT = 60
+#: What the text of a value that holds a set has in it.
+SET = '"__type__": "set"'
 
 Path = Tuple[Any, ...]
 Pair = Tuple[int, int]
@@ -44,7 +46,11 @@ def alike(a: Sequence[Any], b: Sequence[Any], iou: float = 1.0, tolerance: float
 
     iou: from which overlap on two boxes are the same; 1: they are if their numbers are. tolerance: of numbers.
     """
-    if _as_text(list(a)) == _as_text(list(b)):
+    text_a, text_b = _as_text(list(a)), _as_text(list(b))
+    if SET in text_a or SET in text_b:           # few results hold one: the others need not be gone through
+        a, b = _ordered(list(a)), _ordered(list(b))
+        text_a, text_b = _as_text(a), _as_text(b)
+    if text_a == text_b:
         count = sum(map(count_boxes, a))
         return Alike(True, Boxes(same=count, ious=(1.0,) * count))
     boxes_a: Dict[Path, List[Any]] = {}
@@ -107,10 +113,31 @@ def _float(value: Any) -> float:
         return math.inf if value > 0 else -math.inf
 
 
+# ---------------------------------------------------------------------- sets
+
+def _ordered(value: Any) -> Any:
+    """The value, with all sets in it, also those in boxes, in an order that does not depend on who stored them."""
+    if isinstance(value, list):
+        return [_ordered(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    value = {key: _ordered(item) for key, item in value.items()}
+    return {**value, 'items': sorted(value['items'], key=_place_in_set)} if _is_set(value) else value
+
+
+def _place_in_set(value: Any) -> Tuple[Any, ...]:
+    """Numbers by their value, so that those within a tolerance come at the same place; in tuples, too."""
+    if _is_number(value) and value == value:
+        return 0, value
+    if isinstance(value, list):
+        return 1, [_place_in_set(item) for item in value]
+    return 2, _as_text(value)
+
+
 # ---------------------------------------------------------------------- boxes
 
 def _without_boxes(value: Any, path: Path, boxes: Dict[Path, List[Any]]) -> Any:
-    """The value without its boxes, which go into ``boxes`` under where they were; sets in an order of their own."""
+    """The value without its boxes, which go into ``boxes`` under where they were."""
     if isinstance(value, list):
         rest: List[Any] = []
         for item in value:
@@ -121,7 +148,7 @@ def _without_boxes(value: Any, path: Path, boxes: Dict[Path, List[Any]]) -> Any:
         return rest
     if isinstance(value, dict):
         if _is_set(value):
-            return {**value, 'items': sorted(value['items'], key=_as_text)}
+            return value
         others = {}
         for key, item in value.items():
             if is_box(item):
