@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Tuple
 
 __all__ = ['available_memory', 'keep_freed_memory']
 
@@ -58,8 +58,9 @@ def _own_cgroup(controller: str) -> Optional[str]:
     return None
 
 
-def _limit_free(root: str, path: Optional[str], limit_name: str, usage_name: str) -> Optional[int]:
-    """The tightest (limit - usage) from this control group up to the root."""
+def _limit_free(root: str, path: Optional[str], limit_name: str, usage_name: str, cache_names: Tuple[str, str]
+                ) -> Optional[int]:
+    """The tightest (limit - usage) from this control group up to the root, where file cache is no usage."""
     if path is None:
         return None
     tightest: Optional[int] = None
@@ -67,16 +68,31 @@ def _limit_free(root: str, path: Optional[str], limit_name: str, usage_name: str
     for depth in range(len(parts), -1, -1):
         folder = Path(root, *parts[:depth])
         try:
-            free = int((folder / limit_name).read_text()) - int((folder / usage_name).read_text())
+            limit, usage = int((folder / limit_name).read_text()), int((folder / usage_name).read_text())
         except (OSError, ValueError):      # 'max' is no number: no limit on this level
             continue
+        free = limit - usage + min(_file_cache(folder, cache_names), usage)
         tightest = free if tightest is None else min(tightest, free)
     return None if tightest is None else max(tightest, 0)
 
 
+def _file_cache(folder: Path, names: Tuple[str, str]) -> int:
+    """Bytes of a control group's usage that the kernel drops as soon as the group asks for more; 0 if unknown.
+
+    What has been read from files, or written to them, counts as used. Shared memory is not among it.
+    """
+    try:
+        told = dict(line.split() for line in (folder / 'memory.stat').read_text().splitlines())
+        return max(sum(int(told[name]) for name in names), 0)
+    except (OSError, ValueError, KeyError):
+        return 0
+
+
 def _cgroup_v2_free() -> Optional[int]:
-    return _limit_free('/sys/fs/cgroup', _own_cgroup(''), 'memory.max', 'memory.current')
+    return _limit_free('/sys/fs/cgroup', _own_cgroup(''), 'memory.max', 'memory.current',
+                       ('inactive_file', 'active_file'))
 
 
 def _cgroup_v1_free() -> Optional[int]:
-    return _limit_free('/sys/fs/cgroup/memory', _own_cgroup('memory'), 'memory.limit_in_bytes', 'memory.usage_in_bytes')
+    return _limit_free('/sys/fs/cgroup/memory', _own_cgroup('memory'), 'memory.limit_in_bytes',
+                       'memory.usage_in_bytes', ('total_inactive_file', 'total_active_file'))
