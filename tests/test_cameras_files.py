@@ -469,6 +469,36 @@ def test_an_unfinished_recording_is_replayed_and_told(tmp_path: Path) -> None:
     assert (count, reason) == (0, 'source broke off') and 'never finished' in detail
 
 
+def reading_one_by_one(camera: ReplayCamera) -> List[int]:
+    out = np.empty(camera.open(CameraRequest()).frame_shape, np.uint8)
+    camera.start()
+    found = []
+    while camera.read(out) is not None:
+        found.append(number_of(out))
+    camera.close()
+    return found
+
+
+@pytest.mark.parametrize('threads', [1, 2])
+@pytest.mark.parametrize('finish', [True, False])
+def test_of_a_recording_that_went_on_only_what_was_asked_for_is_played(
+        tmp_path: Path, finish: bool, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, 'WORTH_A_THREAD', 0)
+    monkeypatch.setattr(replay, 'usable_cores', lambda: threads)
+    path = make_recording(tmp_path / 'trial.tif', [0, 1, 2, 5, 9, 10], finish=finish)
+    for original_times in (True, False):
+        # Neither the frames that are missing before page 4, nor those behind the last one, are lost to page 3's reader.
+        sink = run(ReplayCamera(path, 'fastest', original_times=original_times, pages=4))
+        assert [number_of(image) for image in sink.frames] == [0, 1, 2, 5] and sink.granted.details['pages'] == 4
+        *lost, (count, reason, detail) = sink.losses
+        assert lost == ([(2, 'camera gap', '')] if original_times else [])
+        assert (count, reason) == (0, 'source broke off') and 'the first 4 of its 6 pages were read' in detail
+        assert ('never finished' in detail) == (not finish) and ('went on' in detail) == finish
+    assert reading_one_by_one(ReplayCamera(path, 'fastest', pages=4)) == [0, 1, 2, 5]
+    sink = run(ReplayCamera(path, 'fastest', pages=6))
+    assert len(sink.frames) == 6 and len(sink.losses) == (not finish)
+
+
 def test_recordings_that_cannot_be_replayed_as_asked(tmp_path: Path) -> None:
     path = make_recording(tmp_path / 'trial.tif', range(3), gray=True)
     for asked, says in (({}, "pixel_format='gray'"), ({'pixel_format': 'gray', 'framerate': 60}, '25 Hz'),
@@ -481,5 +511,7 @@ def test_recordings_that_cannot_be_replayed_as_asked(tmp_path: Path) -> None:
     other.write_bytes(b'II+\0' + bytes(60))
     with pytest.raises(CameraError, match='replayed'):
         ReplayCamera(other).open(CameraRequest())
+    with pytest.raises(CameraFormatError, match='pages=0 is nothing to play; pass 1 or more'):
+        ReplayCamera(path, pages=0).open(CameraRequest(pixel_format='gray'))
     with pytest.raises(CameraError, match='^[^:]*gone.tif cannot be opened: there is no such file'):
         ReplayCamera(tmp_path / 'gone.tif').open(CameraRequest())

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import faulthandler
 import json
+import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from types import SimpleNamespace
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 import pytest
@@ -392,6 +396,24 @@ def test_a_recording_that_was_cut_off_is_processed_as_far_as_it_goes(plain: Path
         assert new.report.complete == 'no' and 'never finished' in ' '.join(new.report.reasons)
 
 
+@pytest.mark.parametrize('more', [('trial_001.tif',), ('trial_001.tif', 'trial_002.tif')])
+def test_of_a_recording_that_grew_meanwhile_the_frames_that_were_there_are_processed(live: Path, tmp_path: Path,
+                                                                                      more: Tuple[str, ...]) -> None:
+    """The camera opens the files anew, and finds more of them; with the last one, also that it came to its end."""
+    shutil.copy(live, tmp_path)
+    told: List[int] = []
+    with open_recording(tmp_path / 'trial.tif') as recording:
+        for name in more:
+            shutil.copy(live.with_name(name), tmp_path)
+        report = process(recording, number, out=tmp_path / 'b.tif', progress=lambda done, total: told.append(done))
+        indices = list(recording.indices)
+    assert (report.frames, report.processed, report.failures, max(told)) == (8, 8, [], 8)
+    assert [index for index, _, _ in results(tmp_path / 'b.tif')] == indices
+    with open_recording(tmp_path / 'b.tif') as new:
+        assert list(new.indices) == indices and all(loss.index < indices[-1] for loss in new.losses if loss.count)
+        assert new.report.complete == 'no' and 'the first 8 of its' in ' '.join(new.report.reasons)
+
+
 def test_a_page_that_cannot_be_read_is_listed(tmp_path: Path) -> None:
     path = tmp_path / 'a.tif'
     recorder(path, controls={'frames': 8}, callback=invert).recordVid()
@@ -426,6 +448,24 @@ def test_a_watched_callback_is_carried_and_named_as_the_users_own(tmp_path: Path
     wrapped = pickle.loads(pickle.dumps(watched(number, trail, np.array([5, 7, 9]), 10.0)))
     assert (wrapped.__module__, wrapped.__qualname__) == (number.__module__, 'number')
     assert trail._lines() == [] and list(trail.states()) == [CallState.NOT_BEGUN] * 3
+
+
+def test_a_frame_behind_the_last_one_calls_nothing_off(tmp_path: Path) -> None:
+    trail = Trail(tmp_path)
+    trail.prepare(3)
+    wrapped = watched(lambda buffer, cb_queue: None, trail, np.array([5, 6, 7]), 10.0)
+
+    def calls() -> None:
+        for index in (5, 8, 6, 7):
+            with contextlib.suppress(IndexError):
+                wrapped([SimpleNamespace(index=index, shape=(2, 2))], None)
+            if index == 6:
+                trail.call_off()
+
+    child = multiprocessing.get_context('fork').Process(target=calls)      # it watches for as long as it lives
+    child.start()
+    child.join()
+    assert list(trail.states()) == [CallState.DONE, CallState.DONE, CallState.NOT_BEGUN] and child.exitcode == 0
 
 
 # ---------------------------------------------------------------- whole or not at all

@@ -42,6 +42,8 @@ class ReplayCamera(PacedFile):
             times count from the first page, as if the frames were taken now; the numbers begin at 0.
         rate_hz: for a TIFF of another program, which tells no times: the rate at which it was taken. Its frames are
             numbered by their pages, and their times begin at 0. Without it, such a file is refused.
+        pages: play no more than the first so many: a recording that is still being made has more by the time it is
+            opened here than whoever looked at it before has seen. That it has more is reported, not what is lost there.
 
     It waits for the recorder. Frames that the original lost are reported as lost again, at their places (its frame
     index is the camera's counter). Pages that cannot be decoded, files that are missing, and a recording that never
@@ -52,13 +54,15 @@ class ReplayCamera(PacedFile):
     name = 'replay'
 
     def __init__(self, path: Any, pace: str = 'own', original_times: bool = False,
-                 rate_hz: Optional[float] = None) -> None:
+                 rate_hz: Optional[float] = None, *, pages: Optional[int] = None) -> None:
         super().__init__(path, pace)
-        self.original_times, self.rate_hz = original_times, rate_hz
+        self.original_times, self.rate_hz, self.pages = original_times, rate_hz, pages
         self._source: Optional[PageSource] = None
 
     def open(self, request: CameraRequest) -> Granted:
         pace, self._original = _controls(self.pace, self.original_times, request.controls)
+        if self.pages is not None and self.pages < 1:
+            raise CameraFormatError(f'pages={self.pages!r} is nothing to play; pass 1 or more, or None for all')
         self._pace = Pace(pace)
         self._page = 0
         self._broken: List[Broken] = []
@@ -69,7 +73,7 @@ class ReplayCamera(PacedFile):
                                     f'{request.pixel_format!r}; pass pixel_format={source.pixel_format!r}')
         rate = self._read_times(source)
         require_format(request, (width, height), rate, f'the recording {self.path}')
-        self._losses = _Losses(source) if self._original and isinstance(source, OwnPages) else None
+        self._losses = _Losses(source, len(self._times)) if self._original and isinstance(source, OwnPages) else None
         blind = self._losses is not None and self._losses.unknown
         return Granted(width, height, width, height, rate, source.pixel_format,
                        ORIGINAL_CLOCK if self._original else OWN_CLOCK, 'none' if blind else 'count', waits=True,
@@ -148,7 +152,7 @@ class ReplayCamera(PacedFile):
             for page in range(len(self._times)):
                 yield page, lambda slot, page=page: source.read(page, slot)     # type: ignore[misc]
         else:
-            yield from _decoded_ahead(source, threads)
+            yield from _decoded_ahead(source, len(self._times), threads)
 
     def _stamp(self, page: int) -> Optional[Stamp]:
         """Wait until the frame is due. None: closed meanwhile."""
@@ -186,6 +190,7 @@ class ReplayCamera(PacedFile):
             self._times = np.rint(self._indexes * (1e9 / self.rate_hz)).astype(np.int64)
         else:
             self._times, self._indexes = source.times_ns, source.indices
+        self._times, self._indexes = self._times[:self.pages], self._indexes[:self.pages]
         steps = np.diff(self._indexes)
         self._period_ns = float(np.median(np.diff(self._times) / np.maximum(steps, 1))) if len(steps) else 0.0
         return 1e9 / self._period_ns if self._period_ns > 0 else None
@@ -203,11 +208,14 @@ class ReplayCamera(PacedFile):
 
     def _note_end(self, source: PageSource) -> None:
         assert self._pace is not None
-        if self._pace.closed or source.finished:
+        played, more = len(self._times), source.pages > len(self._times)
+        if self._pace.closed or source.finished and not more:
             return
-        what = f'files of the recording are missing ({", ".join(source.missing_files[:3])})' if source.missing_files \
+        what = 'the recording went on after it had been looked at' if source.finished else \
+            f'files of the recording are missing ({", ".join(source.missing_files[:3])})' if source.missing_files \
             else 'the recording was never finished, or is cut off'
-        self._broken.append(Broken(0, f'{what}; its {len(self._times)} pages were read'))
+        read = f'the first {played} of its {source.pages} pages' if more else f'its {played} pages'
+        self._broken.append(Broken(0, f'{what}; {read} were read'))
 
     def _tell_broken(self, sink: FrameSink) -> None:
         broken, self._broken = self._broken, []
@@ -238,19 +246,19 @@ class _Loss(NamedTuple):
 class _Losses:
     """What the original tells of frames that are not in it.
 
-    unknown: whether nobody knows if any are missing.
+    pages: how many of it are played. unknown: whether nobody knows if any are missing.
     """
 
-    def __init__(self, source: OwnPages) -> None:
+    def __init__(self, source: OwnPages, pages: int) -> None:
         assert source.indices is not None
-        self._source, self._indexes = source, source.indices
+        self._source, self._indexes, self._pages = source, source.indices, pages
         self._report = _report_of(source)
         self.unknown = source.finished and (self._report is None or self._report.complete == 'unknown')
         self._has_skew = self._of(0, 'skew_ns') is not None
 
     def before(self, page: int) -> Iterable[_Loss]:
-        if page == len(self._indexes):
-            return self._behind()
+        if page == self._pages:
+            return self._behind() if page == len(self._indexes) else ()      # else what is behind it is no loss
         missing = int(self._indexes[page]) - (int(self._indexes[page - 1]) + 1 if page else 0)
         return self._between(page, missing) if missing > 0 else ()
 
@@ -301,11 +309,12 @@ def _report_of(source: OwnPages) -> Optional[Report]:
         return None                            # damaged: as good as none
 
 
-def _decoded_ahead(source: PageSource, threads: int) -> Iterator[Tuple[int, Callable[[np.ndarray], Any]]]:
+def _decoded_ahead(source: PageSource, count: int, threads: int
+                   ) -> Iterator[Tuple[int, Callable[[np.ndarray], Any]]]:
     """As _pages, decoded by threads into buffers that go round; who takes a page copies it before the next one."""
     spare: Deque[np.ndarray] = deque(np.empty(source.frame_shape, np.uint8) for _ in range(threads + 2))
     ahead: 'Deque[Tuple[int, np.ndarray, Future[np.ndarray]]]' = deque()
-    pages = iter(range(source.pages))
+    pages = iter(range(count))
     with ThreadPoolExecutor(threads, 'ppr-read') as executor:
         try:
             while True:

@@ -152,7 +152,9 @@ class _Run:
             own['ring_frames'] = max(8, min(RING_FRAMES, RING_BYTES // frame_bytes))
         own['metadata'] = self._metadata(own.get('metadata'))
         callback = watched(task.callback, self._trail, task.indices, own.get('cb_timeout') or DEFAULT_CB_TIMEOUT_S)
-        camera = ReplayCamera(self._recording.absolute_files[0], 'fastest', original_times=True, rate_hz=task.rate_hz)
+        # A recording that is still being made may have more pages by now; these are the ones that were asked for.
+        camera = ReplayCamera(self._recording.absolute_files[0], 'fastest', original_times=True, rate_hz=task.rate_hz,
+                              pages=len(self._recording))
         return ProcessedPiRecorder(
             outputs.work_tif, camera=camera, callback=callback, cb_type='3Proc', blocking=False, display=False,
             write_vid=outputs.out is not None, pixel_format=self._recording.pixel_format, record=task.record, **own)

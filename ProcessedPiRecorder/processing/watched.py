@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 LOOK_SHARE = 0.5
 MOST_TEXT = 20_000            # characters of one error
 MOST_TEXTS = 1000             # errors that are kept with their tracebacks, of each process; of others, their last line
+#: Where the pages begin in the map. Before them is the byte that calls off: behind them, a page too many would set it.
+FIRST_PAGE = 1
 
 
 class CallState(enum.IntEnum):
@@ -58,18 +60,17 @@ class Trail:
 
     def prepare(self, pages: int) -> None:
         """Make the files, before the first process starts. Really allocated: a full disk would be a fatal signal."""
-        self.map_path.write_bytes(bytes(pages + 1))
+        self.map_path.write_bytes(bytes(FIRST_PAGE + pages))
         self.texts_path.touch()
 
     def call_off(self) -> None:
         """From now on the callback is not called any more; frames that are under way go past it."""
         with open(self.map_path, 'r+b') as file:
-            file.seek(-1, os.SEEK_END)
             file.write(b'\1')
 
     def states(self) -> np.ndarray:
         """Of each page a CallState, uint8."""
-        return np.fromfile(self.map_path, np.uint8)[:-1]
+        return np.fromfile(self.map_path, np.uint8)[FIRST_PAGE:]
 
     def texts(self) -> Dict[int, str]:
         """Of pages whose call raised or returned what cannot be recorded: the error."""
@@ -195,14 +196,14 @@ class _Notes:
 
     @property
     def called_off(self) -> bool:
-        return bool(self._map[-1])
+        return bool(self._map[0])
 
     def begin(self, page: int) -> None:
         if self._crashes < 0:
             self._write({'first': page})
             self._crashes = os.open(self._trail.crash_path(page), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
             faulthandler.enable(self._crashes)             # a segmentation fault tells where it was
-        self._map[page] = CallState.BEGUN
+        self._map[FIRST_PAGE + page] = CallState.BEGUN
         self._call = _Call(page, time.monotonic(), threading.get_ident())
 
     def end(self, page: int, state: CallState, text: Callable[[], str]) -> None:
@@ -214,7 +215,7 @@ class _Notes:
             told = text()
             self._write({'page': page, 'text': told[-MOST_TEXT:] if self._told <= MOST_TEXTS
                          else told.rstrip().rpartition('\n')[2][:200]})
-        self._map[page] = state
+        self._map[FIRST_PAGE + page] = state
 
     def _write(self, line: Dict[str, Any]) -> None:
         try:
