@@ -567,6 +567,34 @@ def test_parts_of_a_new_recording_never_take_a_file_of_the_old_one(tmp_path: Pat
         Outputs(recording, tmp_path / 'a.tif', None, True)
 
 
+def test_results_kept_of_a_run_never_take_the_place_of_the_originals(tmp_path: Path) -> None:
+    path = tmp_path / 'trial.partial.tif'
+    recorder(path, controls={'frames': 4}, callback=number).recordVid()
+    before = path.with_suffix('.results.jsonl').read_bytes()
+    with pytest.raises(errors.ProcessingError, match=r'trial\.partial\.results\.jsonl is the recording that is to be '):
+        process(path, measure, out=tmp_path / 'trial.tif')
+    assert path.with_suffix('.results.jsonl').read_bytes() == before
+    assert left_over(tmp_path) == ['trial.partial.results.jsonl', 'trial.partial.tif']
+    assert process(path, measure, out=tmp_path / 'other.tif').complete
+
+
+@pytest.mark.parametrize(('lines', 'overwrite', 'stays'), [(900, False, True), (900, True, False), (1, False, False)])
+def test_what_an_earlier_run_kept_stays_where_it_is_more(plain: Path, tmp_path: Path, lines: int, overwrite: bool,
+                                                         stays: bool, caplog: pytest.LogCaptureFixture) -> None:
+    def interrupt(done: int, total: int) -> None:
+        if done >= 3:
+            raise KeyboardInterrupt
+
+    kept = tmp_path / 'a.partial.results.jsonl'
+    kept.write_text('an earlier result\n' * lines)
+    before = kept.read_text()
+    says = 'holds more results, of an earlier run, and stays' if stays else 'the results so far are in'
+    with pytest.raises(KeyboardInterrupt, match=says):
+        process(plain, slow, results=tmp_path / 'a.results.jsonl', overwrite=overwrite, progress=interrupt)
+    assert left_over(tmp_path) == [kept.name] and (kept.read_text() == before) == stays
+    assert ('those of this run are not kept' in caplog.text) == stays
+
+
 def test_overwriting_leaves_nothing_of_the_older_run(plain: Path, tmp_path: Path) -> None:
     out = tmp_path / 'a.tif'
     process(plain, on_frame(3, lambda: 'nonsense'), out=out, split_frames=5)

@@ -208,11 +208,9 @@ class _Run:
         return ProcessingError(f'processing {self._recording.path} ended early: {why}; {self._how_far()}')
 
     def _how_far(self, why: str = '') -> str:
-        work = self._outputs.work_results
-        kept = f'; the results so far are in {self._outputs.kept}' if work.exists() and work.stat().st_size else ''
         done = int(np.count_nonzero(self._trail.states() != CallState.NOT_BEGUN))
         return (f'{f"{why}, " if why else ""}after {done:,} of {len(self._recording):,} frames of '
-                f'{self._recording.path.name}{kept}; nothing has its final name')
+                f'{self._recording.path.name}{self._outputs.what_is_kept()}; nothing has its final name')
 
     def _failures(self, report: Report) -> List[Failure]:
         states = self._trail.states()

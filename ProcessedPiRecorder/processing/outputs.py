@@ -42,7 +42,8 @@ class Outputs:
     """The files that processing a recording makes.
 
     Usage: ``with outputs: …`` makes the work folder and removes it; ``publish`` in between gives the names. Left by
-    an exception, results that there are so far are kept as ``kept``, ``trial_processed.partial.results.jsonl``.
+    an exception, results that there are so far are kept as ``kept``, ``trial_processed.partial.results.jsonl``; but
+    where an earlier run has left more of them there, those stay (unless ``overwrite``).
 
     Raises ProcessingError where a file exists (unless ``overwrite``), or is one of the recording's own.
 
@@ -73,10 +74,12 @@ class Outputs:
     # ------------------------------------------------------------------ before it begins
 
     def _refuse(self) -> None:
-        for path in filter(None, (self.out, self.results, self.failures)):
+        wanted = list(filter(None, (self.out, self.results, self.failures)))
+        for path in (*wanted, self.kept):      # which a run that ends early replaces, and one that does not removes
             if self._is_original(path):
                 raise ProcessingError(f'{path} is the recording that is to be processed, or belongs to it, and is not '
                                       'touched; choose another name for what comes of it')
+        for path in wanted:
             if not path.parent.is_dir():
                 raise ProcessingError(f'{path.parent} is not a folder that exists; make it first, or choose another '
                                       'place')
@@ -126,10 +129,22 @@ class Outputs:
     def _keep_results(self) -> None:
         """What a run that ends early has brought so far is kept under a name that says what it is."""
         try:
-            if self.work_results.exists() and self.work_results.stat().st_size:
+            if self._earlier_kept_more():
+                log.warning('%s holds more results, of an earlier run, and stays; those of this run are not kept',
+                            self.kept)
+            elif _size(self.work_results):
                 _move(self.work_results, self.kept, overwrite=True)
         except OSError as error:
             raise ProcessingError(f'the results so far cannot be kept as {self.kept}: {error}') from error
+
+    def _earlier_kept_more(self) -> bool:
+        return not self.overwrite and _size(self.kept) > _size(self.work_results) > 0
+
+    def what_is_kept(self) -> str:
+        """What becomes of the results so far when the run ends early now, in words that go on a sentence."""
+        if self._earlier_kept_more():
+            return f'; {self.kept} holds more results, of an earlier run, and stays; those of this run are not kept'
+        return f'; the results so far are in {self.kept}' if _size(self.work_results) else ''
 
     @property
     def partial(self) -> Optional[Path]:
@@ -206,6 +221,11 @@ def _is_same(one: Path, other: Path) -> bool:
         return one == other or os.path.samefile(one, other)
     except OSError:
         return False
+
+
+def _size(path: Path) -> int:
+    """In bytes; 0 where there is no such file."""
+    return path.stat().st_size if path.exists() else 0
 
 
 def _write_lines(path: Path, failures: Sequence[Failure]) -> None:
