@@ -423,6 +423,19 @@ def test_what_came_to_be_in_a_folders_place_stays(here: Path, theirs: str) -> No
     assert names(here) == ['f'] and ((here / 'f').is_file() or names(here / 'f') == [])
 
 
+@pytest.mark.parametrize('theirs', ['in it', 'in its place'])
+def test_what_came_into_an_older_folder_meanwhile_stays(here: Path, theirs: str) -> None:
+    fill(here / 'frames', '1.png')
+    with pytest.raises(ExportError, match=r'holds what no such .*notes\.txt|is a file, and a folder'), \
+            whole_folder(here / 'frames', may_replace=lambda name: name.endswith('.png'), overwrite=True) as part:
+        (part / '2.png').write_text('new')
+        if theirs == 'in its place':
+            (here / 'frames').rename(here / 'moved')
+        (here / ('frames' if theirs == 'in its place' else 'frames/notes.txt')).write_text('precious')
+    assert names(here) == ['frames'] + ['moved'] * (theirs == 'in its place')
+    assert (here / ('frames' if theirs == 'in its place' else 'frames/notes.txt')).read_text() == 'precious'
+
+
 def test_a_folder_that_cannot_take_its_name_leaves_the_old_one(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(here / 'frames', '1.png')
     rename, calls = os.rename, []

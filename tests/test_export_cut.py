@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 from recording_tools import run_script
 
 from ProcessedPiRecorder.cli.info import show_recording
-from ProcessedPiRecorder.errors import ExportCancelled, ExportError, RecordingFormatError
+from ProcessedPiRecorder.errors import ExportCancelled, ExportError, RecordingFileError, RecordingFormatError
 from ProcessedPiRecorder.exports import export
 from ProcessedPiRecorder.exports.cut import export_cut
 from ProcessedPiRecorder.reading import Recording, open_recording
 from ProcessedPiRecorder.recordings import reader
+from ProcessedPiRecorder.recordings.bigtiff import lock_file
 from ProcessedPiRecorder.recordings.page import STATUSES, PageRecord, StoredPage
 from ProcessedPiRecorder.recordings.reader import RecordingFile
 from ProcessedPiRecorder.recordings.repair import repair
@@ -466,9 +467,11 @@ def test_none_of_them_leaves_no_file_and_no_older_one(tmp_path: Path) -> None:
     stale = results_path(tmp_path / 'c.tif')
     with open_recording(made.path) as original:
         stale.write_text('{}')
-        with pytest.raises(ExportError, match='c.results.jsonl exists already'):
-            export_cut(original, tmp_path / 'c.tif')
-        assert not (tmp_path / 'c.tif').exists() and stale.read_text() == '{}'
+        for overwrite, what in ((False, 'or pass overwrite=True'), (True, r'there is no c\.tif whose results')):
+            with pytest.raises(ExportError, match=f'c.results.jsonl exists already.*{what}'):
+                export_cut(original, tmp_path / 'c.tif', overwrite=overwrite)
+            assert not (tmp_path / 'c.tif').exists() and stale.read_text() == '{}'
+        make_tiny(tmp_path / 'c.tif')
         export_cut(original, tmp_path / 'c.tif', overwrite=True)
     assert not stale.exists() and sound(tmp_path / 'c.tif').results == 0
 
@@ -501,6 +504,67 @@ def test_an_older_recording_goes_whole_and_only_when_told(tmp_path: Path) -> Non
         export_cut(original, tmp_path / 'c.tif', overwrite=True)
     assert sorted(os.listdir(tmp_path)) == ['a.results.jsonl', 'a.tif', 'c.results.jsonl', 'c.tif']
     sound(tmp_path / 'c.tif')
+
+
+def test_what_is_left_of_another_recording_stays(tmp_path: Path) -> None:
+    for name in ('trial.tif', 'b.tif'):
+        files = make_tiny(tmp_path / name, pages=6, split=2).files
+        files[0].unlink()
+        make_tiny(tmp_path / name, pages=2, seed=1, begin_ns=TIME + 10**12)
+    kept = {path: path.read_bytes() for path in tmp_path.glob('*_00?.tif')}
+    assert len(kept) == 4
+    export(tmp_path / 'trial_001.tif', tmp_path / 'trial.tif', overwrite=True)      # its own files, by their names
+    export(tmp_path / 'trial.tif', tmp_path / 'b.tif', overwrite=True)
+    export(tmp_path / 'b.tif', tmp_path / 'trial_001.tif', overwrite=True)          # not the whole of another one
+    del kept[tmp_path / 'trial_001.tif']
+    assert {path: path.read_bytes() for path in kept} == kept
+    for name in ('trial.tif', 'b.tif', 'trial_001.tif'):
+        with open_recording(tmp_path / name) as cut:
+            assert len(cut) == 4 and not cut.missing_files and cut.finished
+
+
+def test_what_bears_the_name_of_an_older_file_by_now_stays(tmp_path: Path) -> None:
+    made = make(tmp_path / 'a.tif', fates_of(6, {}))
+    files = make_tiny(tmp_path / 'c.tif', pages=6, split=2).files
+
+    def progress(done: int, total: int) -> None:
+        if done == total:
+            files[1].rename(tmp_path / 'kept.tif')
+            files[1].write_text('of somebody else')
+    export(made.path, files[0], overwrite=True, progress=progress)
+    assert files[1].read_text() == 'of somebody else' and not files[2].exists()
+
+
+def test_results_of_a_recording_with_the_other_suffix_stay(tmp_path: Path) -> None:
+    made = make(tmp_path / 'a.tif', fates_of(6, {}))
+    theirs = make_tiny(tmp_path / 'trial.tif', results=2).results
+    before = theirs.read_bytes()
+    for there in (False, True):
+        if there:
+            make_tiny(tmp_path / 'trial.tiff')
+        with pytest.raises(ExportError, match=r'trial\.results\.jsonl exists already.* move .*: trial\.tif is there'):
+            export(made.path, tmp_path / 'trial.tiff', overwrite=True)
+        assert theirs.read_bytes() == before and (tmp_path / 'trial.tiff').exists() == there
+
+
+@pytest.mark.parametrize('begins', ['before', 'meanwhile'])
+@pytest.mark.parametrize('file', [0, 2])
+def test_a_recording_that_goes_on_is_not_replaced(tmp_path: Path, begins: str, file: int) -> None:
+    made = make(tmp_path / 'a.tif', fates_of(9, {}))
+    files = make_tiny(tmp_path / 'c.tif', pages=6, split=2).files
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with open(files[file], 'rb') as recorded:
+        def begin(done: int, total: int) -> None:
+            seen.append(done)
+            if done == (0 if begins == 'before' else total):
+                assert lock_file(recorded.fileno())
+        seen: List[int] = []
+        if begins == 'before':
+            begin(0, 9)
+        with pytest.raises(RecordingFileError, match=f'{files[file].name} is being recorded at this moment'):
+            export(made.path, files[0], overwrite=True, progress=begin)
+        assert len(seen) == (1 if begins == 'before' else 10)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_it_can_be_cancelled(tmp_path: Path) -> None:

@@ -20,10 +20,11 @@ from ..recordings.ome import MAX_PLANES
 from ..recordings.page import PageRecord, StoredPage
 from ..recordings.part import PLANE_BYTES, behind_link
 from ..recordings.results import results_path
-from ..recordings.salvage import remove_older_parts
 from ..report import MOST_PLACES, Loss, Report
+from ..settings import SUFFIXES
 from .base import Exported, PathLike, Place, Progress, whole_files
 from .grid import Gathered, Grid, end_of, grid_of, lost_behind, lost_between
+from .older import OlderFiles, are_same
 
 __all__ = ['export_cut']
 
@@ -65,24 +66,35 @@ def export_cut(recording: Recording, target: PathLike, *, start: Optional[Place]
         if needs >= MOST_FAT_BYTES:
             refuse_fat(final)
         results = results_path(final)
-        older = overwrite and final.is_file()
-        targets = [final, results] if cut.results.lines or overwrite and results.exists() else [final]
-        _refuse_stale_results(results, overwrite)
+        _refuse_stale_results(final, results, overwrite)
+        targets = [final, results] if cut.results.lines or results.exists() else [final]
+        older = OlderFiles(final, recording) if overwrite else None
         with whole_files(targets, overwrite=overwrite, needs_bytes=needs, recording=recording) as parts:
             size = cut.write(parts[0], final.name, progress or (lambda done, total: None))
             if len(parts) > 1:
                 cut.results.write(parts[1])
+            if older is not None:
+                older.refuse_running()           # once more: it took its time
     if targets[1:] and not cut.results.lines:
         results.unlink()                              # of the older recording, which has gone as well
-    if older:
-        remove_older_parts(final, 1)
+    if older is not None:
+        older.remove()
     return Exported(final, len(cut.pages), size, cut.notes, tuple(targets[1:] if cut.results.lines else ()))
 
 
-def _refuse_stale_results(results: Path, overwrite: bool) -> None:
-    if results.exists() and not overwrite:
-        raise ExportError(f'{results} exists already, and would be taken for the results of the cut; choose another '
-                          'name, or pass overwrite=True')
+def _refuse_stale_results(final: Path, results: Path, overwrite: bool) -> None:
+    """Older results go only with the recording that they belong to: the one that is overwritten."""
+    if not results.exists():
+        return
+    told = f'{results} exists already, and would be taken for the results of the cut; choose another name'
+    if not overwrite:
+        raise ExportError(f'{told}, or pass overwrite=True')
+    others = sorted(path.name for path in map(final.with_suffix, SUFFIXES)
+                    if path != final and path.is_file() and not are_same(path, final))
+    if others or not final.is_file():
+        whose = f'{", ".join(others)} is there, whose results they may be' if others else \
+            f'there is no {final.name} whose results they could be'
+        raise ExportError(f'{told}, or move the results away: {whose}, so that overwrite=True does not replace them')
 
 
 class _Cut:

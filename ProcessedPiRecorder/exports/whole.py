@@ -15,10 +15,11 @@ from typing import Callable, Iterator, List, NoReturn, Optional, Sequence, Union
 
 from ..errors import ExportError, RecorderError
 from ..reading import Recording
-from ..recordings.bigtiff import sync_folder
+from ..recordings.bigtiff import refuse_if_recording, sync_folder
 from ..recordings.space import room_at
 from ..recordings.whole import rename_new
 from ..recordings.workfolder import LocksMissing, claim_folder, release_folder
+from ..settings import SUFFIXES
 from ..termination import terminated_tidily, undisturbed
 
 __all__ = ['PathLike', 'refuse_own_files', 'whole_file', 'whole_files', 'whole_folder']
@@ -46,7 +47,8 @@ def whole_file(target: PathLike, *, overwrite: bool = False, needs_bytes: int = 
         recording: whose files must never be the target.
 
     Raises ExportError where the target exists (unless ``overwrite``), is a folder, belongs to ``recording``, cannot be
-    made, is being made by another export; where there is no room for ``needs_bytes``, or the disk runs full meanwhile.
+    made, is being made by another export; where there is no room for ``needs_bytes``, or the disk runs full meanwhile;
+    RecordingFileError where a recording is to be replaced that goes on at this moment.
     """
     with whole_files([target], overwrite=overwrite, needs_bytes=needs_bytes, recording=recording) as [part]:
         yield part
@@ -91,7 +93,7 @@ def whole_folder(target: PathLike, *, may_replace: Callable[[str], bool], overwr
         yield part
         _sync_all(part)
         with undisturbed():
-            _take_folder_name(part, final, overwrite, folder)
+            _take_folder_name(part, final, may_replace if overwrite else None, folder)
 
 
 def refuse_own_files(recording: Recording, target: PathLike) -> None:
@@ -208,6 +210,8 @@ def _rename_new(part: Path, final: Path) -> Callable[[], None]:
 
 
 def _replace(part: Path, final: Path, folder: Path) -> Callable[[], None]:
+    if final.suffix.lower() in SUFFIXES and final.is_file():
+        refuse_if_recording(final)             # it may have begun meanwhile, and would go on in a file without a name
     kept = folder / f'{final.name}.old'
     try:
         os.link(final, kept)
@@ -221,11 +225,13 @@ def _replace(part: Path, final: Path, folder: Path) -> Callable[[], None]:
     return lambda: os.replace(kept, final)
 
 
-def _take_folder_name(part: Path, final: Path, overwrite: bool, folder: Path) -> None:
+def _take_folder_name(part: Path, final: Path, may_replace: Optional[Callable[[str], bool]], folder: Path) -> None:
+    """may_replace: None where nothing may be."""
     old = folder / f'{final.name}.old'
     if os.path.lexists(final):
-        if not overwrite:
+        if may_replace is None:
             raise _came_to_be(final)
+        _refuse_others_things(final, may_replace)          # once more: things may have come into it meanwhile
         os.rename(final, old)
     try:
         os.rename(part, final)
