@@ -21,6 +21,7 @@ from ProcessedPiRecorder.exports.flat import Flattening, survey
 from ProcessedPiRecorder.exports.tables import export_csv, export_parquet
 from ProcessedPiRecorder.recordings.results import ResultsFile
 from ProcessedPiRecorder.recordings.space import Room
+from tests.faults.tiny import make_tiny
 
 HEAD = ['page', 'index', 'time_ns', 'time_s', 'utc']
 
@@ -184,6 +185,30 @@ def test_results_that_are_missing_are_told_from_none(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="what='boxes' is not known; pass what='frames'"):
         export(path, tmp_path / 'lost.csv', what='boxes')
     assert not (tmp_path / 'lost.csv').exists()
+
+
+def test_results_that_are_missing_have_the_name_that_they_had_where_the_first_file_is_missing_too(tmp_path: Path
+                                                                                                  ) -> None:
+    tiny = make_tiny(tmp_path / 'trial.tif', pages=6, split=2, results=3)
+    tiny.path.unlink()
+    tiny.results.unlink()
+    with pytest.raises(ExportError, match=r'put 3, which were stored in trial\.results\.jsonl; bring'):
+        export(tiny.files[1], tmp_path / 'lost.csv', what='results')
+
+
+def test_a_line_feed_of_any_kind_stays_in_its_cell(tmp_path: Path) -> None:
+    texts = ['LICK 0\r', '\r', 'a\rb,"c"', 'a\r\nb', 'a\nb', 'plain', '']
+    tiny = make_tiny(tmp_path / 'trial.tif', pages=len(texts))
+    with ResultsFile(tiny.results) as file, open_recording(tiny.path) as opened:
+        assert opened.indices is not None and opened.times_ns is not None
+        for page, text in enumerate(texts):
+            file.add(int(opened.indices[page]), int(opened.times_ns[page]), {'ser\rial': text, 'n': page})
+    export(tiny.path, tmp_path / 'a.csv', what='results')
+    assert [(row['ser\rial'], row['n']) for row in rows_of(tmp_path / 'a.csv')] == [
+        (text, str(page)) for page, text in enumerate(texts)]
+    pandas = pytest.importorskip('pandas')
+    table = pandas.read_csv(tmp_path / 'a.csv', keep_default_na=False)
+    assert table['ser\rial'].tolist() == texts and table['n'].tolist() == list(range(len(texts)))
 
 
 def test_results_of_no_frame_are_in_the_whole_table(recording: Path, tmp_path: Path) -> None:

@@ -163,7 +163,8 @@ def _missing_results(recording: Recording) -> Iterator[str]:
         return
     report = recording.report
     if report is not None and report.results:
-        name = recording.path.with_suffix('.results.jsonl').name
+        with recording.own_pages() as own:
+            name = own.results_path.name                   # also where the first file is missing
         raise ExportError(f'the results of {recording.path.name} are not here: its callback put {report.results:,}, '
                           f'which were stored in {name}; bring that file back beside it')
     yield f'{recording.path.name} has no results: the table has no rows'
@@ -208,12 +209,18 @@ def _csv_file(path: Any, columns: Sequence[Column]) -> Iterator[Write]:
     # Half a surrogate pair, which JSON can hold and UTF-8 cannot, comes as \udc00 in text.
     with open(path, 'w', newline='', encoding='utf-8', errors='backslashreplace') as file:
         writer = csv.writer(file, lineterminator='\n')
-        writer.writerow([column.name for column in columns])
+        quoting = csv.writer(file, lineterminator='\n', quoting=csv.QUOTE_ALL)
+
+        def write_row(row: Sequence[Any]) -> None:
+            # Before Python 3.13 a lone \r is not quoted by itself, and readers would begin a row with it.
+            broken = any(isinstance(value, str) and '\r' in value for value in row)
+            (quoting if broken else writer).writerow(row)
+        write_row([column.name for column in columns])
         texts = [_CSV_TEXT.get(column.kind, _itself) for column in columns]
 
         def write(rows: List[Sequence[Any]]) -> None:
-            writer.writerows([[None if value is None else text(value) for text, value in zip(texts, row)]
-                              for row in rows])
+            for row in rows:
+                write_row([None if value is None else text(value) for text, value in zip(texts, row)])
         yield write
 
 
