@@ -432,6 +432,25 @@ def test_a_page_that_cannot_be_read_is_listed(tmp_path: Path) -> None:
         assert list(new.indices) == [0, 1, 2, 4, 5, 6, 7] and new.report.complete == 'no'
 
 
+@pytest.mark.parametrize('overwrite', [False, True])
+def test_where_no_page_can_be_read_there_is_no_processed_recording(tmp_path: Path, overwrite: bool) -> None:
+    path = crafted(tmp_path / 'a.tif', [PageRecord(n, START_NS + n * 10**7) for n in range(4)])
+    if overwrite:
+        process(path, number, out=tmp_path / 'b.tif')
+    before = {name: (tmp_path / name).read_bytes() for name in left_over(tmp_path) if name.startswith('b')}
+    with RecordingFile(path) as file:
+        rows = file.index()
+    with open(path, 'r+b') as raw:
+        for row in rows:
+            raw.seek(int(row['strip_offset']))
+            raw.write(bytes(int(row['strip_length'])))
+    with pytest.raises(errors.ProcessingError, match='no frame of .*a.tif could be read, so there is nothing'):
+        process(path, number, out=tmp_path / 'b.tif', overwrite=overwrite)
+    assert {name: (tmp_path / name).read_bytes() for name in left_over(tmp_path) if name != 'a.tif'} == before
+    report = process(path, number, results=tmp_path / 'c.results.jsonl')
+    assert [failure.why for failure in report.failures] == ['unreadable'] * 4 and report.results_path is None
+
+
 def test_a_fork_that_comes_back_from_the_call_spoils_nothing(plain: Path, tmp_path: Path) -> None:
     def callback(buffer: Any, cb_queue: Any) -> None:
         if buffer[-1].index == 4 and os.fork() == 0:

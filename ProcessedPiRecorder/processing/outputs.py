@@ -56,6 +56,7 @@ class Outputs:
     """
 
     def __init__(self, recording: Recording, out: Any, results: Any, overwrite: bool) -> None:
+        self._recording = recording.path
         self._originals = [Path(os.path.realpath(path)) for path in recording.files]
         self._original_results = [Path(os.path.realpath(path)) for path in _results_of(recording)]
         self.overwrite = overwrite
@@ -156,8 +157,11 @@ class Outputs:
     def publish(self, failures: Sequence[Failure]) -> Tuple[Optional[Path], Optional[Path]]:
         """Give everything its name; returns where results and failures are, None where there are none.
 
-        The processed recording comes last: when it is there, all is. Raises ProcessingError.
+        The processed recording comes last: when it is there, all is. Raises ProcessingError, also where one is wanted
+        and has no frames: then nothing gets its name, and what has it stays.
         """
+        if self.out is not None and not self._made_parts():
+            raise ProcessingError(f'no frame of {self._recording} could be read, so there is nothing to record')
         try:
             written = self._publish(failures)
         except OSError as error:
