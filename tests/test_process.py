@@ -761,6 +761,29 @@ main(['process', 'plain.tif', '--callback', 'own_slow:slow'])
     assert not stored.parent.exists() and not (tmp_path / 'plain_processed.results.jsonl').exists()
 
 
+def test_ctrl_c_while_all_gets_its_name_comes_when_it_has(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                                          ) -> None:
+    move, release = outputs._move, outputs.release_folder
+
+    def interrupted(*arguments: Any, **more: Any) -> None:
+        move(*arguments, **more)
+        signal.raise_signal(signal.SIGINT)
+    monkeypatch.setattr(outputs, '_move', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        process(plain, number, out=tmp_path / 'a.tif')
+    assert left_over(tmp_path) == ['a.results.jsonl', 'a.tif'] and verify(tmp_path / 'a.tif').findings == []
+    assert len(results(tmp_path / 'a.tif')) == FRAMES
+
+    def interrupted_before(*arguments: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        release(*arguments)
+    monkeypatch.setattr(outputs, '_move', move)
+    monkeypatch.setattr(outputs, 'release_folder', interrupted_before)
+    with pytest.raises(KeyboardInterrupt):
+        process(plain, number, out=tmp_path / 'b.tif')
+    assert left_over(tmp_path) == ['a.results.jsonl', 'a.tif', 'b.results.jsonl', 'b.tif']
+
+
 def test_what_comes_to_be_at_the_last_moment_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, target = tmp_path / 'made', tmp_path / 'target'
     source.write_text('made')

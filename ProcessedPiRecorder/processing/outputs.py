@@ -29,6 +29,7 @@ from ..recordings.results import results_path
 from ..recordings.salvage import remove_older_parts
 from ..recordings.whole import rename_new
 from ..recordings.workfolder import LocksMissing, claim_folder, release_folder
+from ..termination import undisturbed
 from .report import Failure
 
 __all__ = ['Outputs']
@@ -117,15 +118,16 @@ class Outputs:
         return self
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        try:
-            if kind is not None:
-                self._keep_results()
-        finally:
-            lock, self._lock = self._lock, -1
+        with undisturbed():
             try:
-                release_folder(self.folder, lock)
-            except OSError as failure:                     # everything that is wanted has its name by now
-                log.warning('%s could not be removed: %s; remove it', self.folder, failure)
+                if kind is not None:
+                    self._keep_results()
+            finally:
+                lock, self._lock = self._lock, -1
+                try:
+                    release_folder(self.folder, lock)
+                except OSError as failure:                 # everything that is wanted has its name by now
+                    log.warning('%s could not be removed: %s; remove it', self.folder, failure)
 
     def _keep_results(self) -> None:
         """What a run that ends early has brought so far is kept under a name that says what it is."""
@@ -163,11 +165,12 @@ class Outputs:
         if self.out is not None and not self._made_parts():
             raise ProcessingError(f'no frame of {self._recording} could be read, so there is nothing to record')
         try:
-            written = self._publish(failures)
+            with undisturbed():                            # results without their recording would pass for all there is
+                written = self._publish(failures)
+                self.kept.unlink(missing_ok=True)
         except OSError as error:
             raise ProcessingError(f'{self.results.parent} cannot be written to: {error.strerror or error}; make room, '
                                   'or choose another place') from error
-        self.kept.unlink(missing_ok=True)
         return written
 
     def _publish(self, failures: Sequence[Failure]) -> Tuple[Optional[Path], Optional[Path]]:
