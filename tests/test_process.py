@@ -761,6 +761,28 @@ main(['process', 'plain.tif', '--callback', 'own_slow:slow'])
     assert not stored.parent.exists() and not (tmp_path / 'plain_processed.results.jsonl').exists()
 
 
+@pytest.mark.parametrize(('number', 'ignored'), [(signal.SIGTERM, False), (signal.SIGHUP, False),
+                                                 (signal.SIGHUP, True)])
+def test_a_script_that_is_ended_keeps_the_results_so_far(plain: Path, tmp_path: Path, number: int, ignored: bool
+                                                         ) -> None:
+    """Also by its terminal's end; but what nohup ignores stays ignored."""
+    script = run_script(f'''
+import signal, time
+signal.signal(signal.SIGHUP, signal.{'SIG_IGN' if ignored else 'SIG_DFL'})
+from ProcessedPiRecorder.processing import process
+def slow(buffer, cb_queue):
+    cb_queue.put(buffer[-1].index)
+    time.sleep(0.1)
+process({str(plain)!r}, slow, results='a.results.jsonl')
+''', tmp_path, wait=False)
+    stored = tmp_path / '.a.part' / 'a.results.jsonl'
+    wait_until(lambda: stored.exists() and stored.stat().st_size)
+    script.send_signal(number)
+    script.communicate(timeout=30)
+    assert script.returncode == (0 if ignored else -number)           # as it would have ended without us
+    assert left_over(tmp_path) == ['a.results.jsonl' if ignored else 'a.partial.results.jsonl', 'script.py']
+
+
 def test_ctrl_c_while_all_gets_its_name_comes_when_it_has(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
                                                           ) -> None:
     move, release = outputs._move, outputs.release_folder

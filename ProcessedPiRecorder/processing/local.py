@@ -25,6 +25,7 @@ from ..reading import Recording, opened
 from ..recorder import ProcessedPiRecorder
 from ..report import MAX_ERRORS, Report
 from ..settings import DEFAULT_CB_TIMEOUT_S
+from ..termination import terminated_tidily
 from .report import Failure, ProcessReport
 from .task import Progress, Task, task_for
 from .watched import CallState, Trail, watched
@@ -66,7 +67,7 @@ def process(path_or_recording: Union[str, Path, Recording], callback: Callable[.
         settings: further arguments of the recorder: Hz_buffer, tif_compression, split_frames, stereo, start_method,
             ring_frames, ring_mb, sync_interval, disk_reserve_mb, metadata.
 
-    Nothing has its final name before all is done. Ended early (by an error, by Ctrl-C), the results so far are kept as
+    Nothing has its final name before all is done. Ended early (by an error, a signal), the results so far are kept as
     ``trial_processed.partial.results.jsonl``.
 
     Raises SettingsError for arguments that cannot work; RecordingFileError where the recording cannot be read;
@@ -88,7 +89,7 @@ def run_task(task: Task, workers: Optional[int] = None, scheduler: Optional[str]
     if block_frames is not None:
         raise SettingsError(f'block_frames={block_frames!r} without workers or a scheduler: there are no blocks then; '
                             'pass workers=..., or leave it out')
-    with task.outputs:
+    with terminated_tidily(), task.outputs:
         return _Run(task).report()
 
 
@@ -132,7 +133,8 @@ class _Run:
                 self._watch(recorder)
         except KeyboardInterrupt as interrupt:
             self._abandon(recorder)
-            raise KeyboardInterrupt(self._how_far(str(interrupt))) from None
+            interrupt.args = (self._how_far(str(interrupt)),)      # the same one: a signal may have become it
+            raise
         except BaseException:
             self._abandon(recorder)
             raise
