@@ -178,7 +178,7 @@ def test_images_are_exact_and_named_by_their_numbers(recording: Recording, tmp_p
     for name, frame in zip(names, recording):
         np.testing.assert_array_equal(judge(made.path / name), frame)
     assert made.frames == 27 and made.bytes == sum((made.path / name).stat().st_size for name in names)
-    assert made.notes == ('3 frames were lost between its first and its last: their numbers are missing',)
+    assert made.notes == ('3 frames are missing between its first and its last, and their numbers with them',)
 
 
 def test_the_table_tells_the_times_of_the_images(recording: Recording, tmp_path: Path) -> None:

@@ -192,7 +192,7 @@ def test_every_frame_is_shown_at_its_time(uneven: Recording, tmp_path: Path, los
     true = uneven.times_s
     assert true is not None and len(set(np.diff(true).round(4))) > 2
     np.testing.assert_allclose(times_in(made.path), true, rtol=0, atol=HALF_TICK_S)
-    assert '3 frames were lost between its first and its last; the frame before each gap is shown for as long' \
+    assert '3 frames are missing between its first and its last; the frame before each gap is shown for as long' \
         in made.notes
     told = probed(made.path)
     shown = np.array([int(frame['pts']) for frame in told['frames']])
@@ -254,6 +254,21 @@ def test_one_frame_is_a_video_too(recordings: Any, tmp_path: Path) -> None:
     for suffix in ('.mp4', '.avi'):
         made = export(recordings(), tmp_path / f'a{suffix}', start=4, stop=5)
         assert made.frames == len(by_pyav(made.path, recordings())) == 1
+
+
+@pytest.mark.parametrize('interval_s', [7, 3600, 3600.123457, 23_860.9, 86_400, 86_399.9876])
+def test_time_lapses(tmp_path: Path, interval_s: float) -> None:
+    tifffile.imwrite(tmp_path / 'lapse.tif', np.zeros((4, 32, 32), np.uint8), photometric='minisblack')
+    made = export(tmp_path / 'lapse.tif', tmp_path / 'a.avi', rate_hz=1 / interval_s)
+    np.testing.assert_allclose(times_in(made.path), np.arange(4) * interval_s, rtol=0, atol=2e-5)
+    if interval_s < 23_861:                            # 2**31 ticks
+        made = export(tmp_path / 'lapse.tif', tmp_path / 'a.mp4', rate_hz=1 / interval_s)
+        np.testing.assert_allclose(times_in(made.path), np.arange(4) * interval_s, rtol=0, atol=HALF_TICK_S + 1e-6)
+        return
+    with pytest.raises(ExportError, match=r'shown for 24\.00 h, and an MP4 can show one for 6\.63 h at most; choose'):
+        export(tmp_path / 'lapse.tif', tmp_path / 'a.mp4', rate_hz=1 / interval_s)
+    assert not (tmp_path / 'a.mp4').exists()
+    assert export(tmp_path / 'lapse.tif', tmp_path / 'a.mp4', rate_hz=1 / interval_s, speed=10).frames == 4
 
 
 # ---------------------------------------------------------------------- AVI and its table

@@ -70,8 +70,8 @@ def _notes(recording: Recording, pages: range) -> Tuple[str, ...]:
     notes: List[str] = []
     missing = missing_frames(recording, pages)
     if missing:
-        notes.append(f'{missing:,} {"frame was" if missing == 1 else "frames were"} lost between its first and its '
-                     'last: their numbers are missing')
+        notes.append(f'{missing:,} {"frame is" if missing == 1 else "frames are"} missing between its first and its '
+                     'last, and their numbers with them')
     if len(pages) > MANY_FILES:
         notes.append(f'{len(pages):,} files in a folder are much: file managers and backups become slow')
     return (*notes, *recording.notes)

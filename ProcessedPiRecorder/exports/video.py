@@ -24,6 +24,7 @@ TICKS_HZ = 90_000
 TICK = Fraction(1, TICKS_HZ)
 PRESETS = ('ultrafast', 'superfast', 'veryfast', 'faster', 'fast', 'medium', 'slow', 'slower', 'veryslow')
 COLOURLESS = 128
+MOST_TICKS = (1 << 31) - 1    # that one frame is shown for: MP4 holds 31 bits of it, and AVI's interval as many
 LEAST_SLICE = 64              # lines; FFV1 compresses slices in parallel, and short ones badly
 
 #: As ffmpeg numbers them.
@@ -67,11 +68,12 @@ def export_mp4(recording: Recording, target: PathLike, *, start: Optional[Place]
     coding = _lossless_h264(recording, av, preset) if lossless else _lossy_h264(recording, av, crf, preset)
     times = shown_ns(recording, pages, rate_hz, speed)
     ticks, last = presentation_ticks(times), max(_ticks(median_interval_ns(times)), 1)
+    durations = np.diff(ticks, append=ticks[-1] + last)
+    _refuse_too_long(int(durations.max()))
     needs = stored_bytes(recording, pages) // 2 if lossless else 0
     with whole_file(target, overwrite=overwrite, needs_bytes=needs, recording=recording) as part:
         with _container(av, part, 'mp4', recording, pages, {'movflags': '+faststart'}) as container:
             stream = _stream(container, recording, coding, TICK, _rate(times), padded=not lossless)
-            durations = np.diff(ticks, append=ticks[-1] + last)
             for packet in _packets(stream, recording, pages, coding, ticks, progress):
                 # The muxer would guess the last one's.
                 packet.duration = int(durations[np.searchsorted(ticks, packet.pts)])
@@ -93,13 +95,12 @@ def export_avi(recording: Recording, target: PathLike, *, start: Optional[Place]
     _require_8_bit(recording)
     coding = _ffv1(recording, av)
     times = shown_ns(recording, pages, rate_hz)
-    interval = Fraction(median_interval_ns(times), 10**9).limit_denominator(1_000_000)
+    interval = _constant_interval(times)
     main, table = Path(target), Path(target).with_suffix('.times.csv')
     with whole_files([main, table], overwrite=overwrite, needs_bytes=stored_bytes(recording, pages) // 2,
                      recording=recording) as (part, table_part):
         write_times(table_part, recording, pages, times)
         with _container(av, part, 'avi', recording, pages, {}) as container:
-            interval = max(interval, Fraction(1, 1_000_000))
             stream = _stream(container, recording, coding, interval, 1 / interval, padded=False)
             for packet in _packets(stream, recording, pages, coding, np.arange(len(pages)), progress):
                 container.mux(packet)
@@ -115,6 +116,20 @@ def presentation_ticks(times_ns: np.ndarray) -> np.ndarray:
 
 def _ticks(times_ns: Any) -> Any:
     return (times_ns * 9 + 50_000) // 100_000      # 90,000 / 1e9, without leaving 64 bits for 32 years
+
+
+def _refuse_too_long(ticks: int) -> None:
+    if ticks > MOST_TICKS:
+        raise ExportError(f'a frame would be shown for {ticks / TICKS_HZ / 3600:.2f} h, and an MP4 can show one for '
+                          f'{MOST_TICKS / TICKS_HZ / 3600:.2f} h at most; choose other frames (start, stop, every), a '
+                          'higher speed (speed=10), or export PNG')
+
+
+def _constant_interval(times_ns: np.ndarray) -> Fraction:
+    """The usual one, in s, to the µs or as near as numbers of 31 bits can tell it."""
+    usual_ns = median_interval_ns(times_ns)
+    most = max(1, min(10**6, MOST_TICKS * 10**9 // (usual_ns + 10**9)))
+    return max(Fraction(usual_ns, 10**9).limit_denominator(most), Fraction(1, 10**6))
 
 
 # ---------------------------------------------------------------------- codings
@@ -250,7 +265,7 @@ def _mp4_notes(recording: Recording, pages: range, lossless: bool, speed: float)
         notes.append(f'it plays at {speed:g} of the true speed')
     missing = missing_frames(recording, pages)
     if missing:
-        notes.append(f'{missing:,} {"frame was" if missing == 1 else "frames were"} lost between its first and its '
+        notes.append(f'{missing:,} {"frame is" if missing == 1 else "frames are"} missing between its first and its '
                      'last; the frame before each gap is shown for as long')
     return (*notes, *recording.notes)
 
