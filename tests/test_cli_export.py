@@ -115,6 +115,20 @@ def test_json_is_all_there_is_on_stdout(ppr: Any, trials: Path) -> None:
     assert err.endswith('one.avi exists already; choose another name, or pass --overwrite\n')
 
 
+def test_a_folder_of_images_is_made_anew_when_told(ppr: Any, trials: Path) -> None:
+    assert ppr('export', 'one.tif', 'frames', '--stop', '9')[0] == 0
+    code, _, err = ppr('export', 'one.tif', 'frames')
+    assert code == 2 and 'frames is a folder; name a new file in it' in err and '--overwrite' in err
+    assert ppr('export', 'one.tif', 'frames', '--stop', '5', '--overwrite')[0] == 0
+    assert len(os.listdir('frames')) == 6
+    Path('frames/notes.txt').write_text('precious')
+    code, _, err = ppr('export', 'one.tif', 'frames', '--overwrite')
+    assert code == 3 and 'holds what no such export made (notes.txt)' in err and len(os.listdir('frames')) == 7
+    Path('frames.mp4').mkdir()
+    code, _, err = ppr('export', 'one.tif', 'frames.mp4', '--overwrite')
+    assert code == 2 and 'frames.mp4 is a folder' in err
+
+
 # ---------------------------------------------------------------------- many
 
 def test_many_get_their_names_from_their_recordings(ppr: Any, trials: Path) -> None:
@@ -122,7 +136,14 @@ def test_many_get_their_names_from_their_recordings(ppr: Any, trials: Path) -> N
     assert (code, err) == (0, '')
     assert present() == sorted([*BEFORE, 'one.mp4', 'two.mp4', 'split.mp4'])
     assert frames_in('split.mp4') == 30
-    assert out.count('is a part of split.tif, which is exported already') == 2
+    assert out.count('belongs to the recording of split.tif, which is named before it') == 2
+
+
+def test_a_split_recording_that_failed_is_not_told_as_exported(ppr: Any, trials: Path) -> None:
+    Path('split.mp4').write_text('theirs')
+    code, out, err = ppr('export', 'split_001.tif', 'split.tif', '--to', 'mp4')
+    assert code == 3 and 'split.mp4 exists already' in err
+    assert out == 'split.tif belongs to the recording of split_001.tif, which is named before it\n'
 
 
 def test_into_another_folder(ppr: Any, trials: Path) -> None:

@@ -108,7 +108,7 @@ def _jobs(wanted: Wanted) -> List[Job]:
         raise BadUsage('give a recording and a target (ppr export trial.tif trial.mp4), or any number of recordings '
                        'and --to FORMAT (ppr export *.tif --to mp4)')
     recording, target = wanted.paths
-    _refuse_likely_slips(target)
+    _refuse_likely_slips(target, replace_folder=bool(wanted.options.get('overwrite')))
     return [_job(recording, target, _format_of(target))]
 
 
@@ -136,15 +136,17 @@ def _make_folder(folder: Path) -> None:
         raise BadUsage(f'--output-dir {folder} cannot be made: {error.strerror}') from error
 
 
-def _refuse_likely_slips(target: Path) -> None:
+def _refuse_likely_slips(target: Path, replace_folder: bool) -> None:
+    """replace_folder: a folder without an ending may be one of PNG images, which are made anew."""
     if target.name in FORMATS and target.parent == Path():
         raise BadUsage(f'{target} is the name of a format, not of a file; pass --to {target}, or --output {target} if '
                        'a folder of PNG images is really to be called so')
     if target.suffix.lower() in SUFFIXES and target.exists():
         raise BadUsage(f'{target} is there already. To export several recordings, add --to FORMAT; to write a cut, '
                        'choose a new name, or pass --output with --overwrite')
-    if target.is_dir() and target.suffix.lower() != '.png':
-        raise BadUsage(f'{target} is a folder; name a new file in it, or pass --to FORMAT --output-dir {target}')
+    if target.is_dir() and target.suffix.lower() != '.png' and (target.suffix or not replace_folder):
+        anew = '' if target.suffix else ', or --overwrite if it holds such images, which are to be made anew'
+        raise BadUsage(f'{target} is a folder; name a new file in it, or pass --to FORMAT --output-dir {target}{anew}')
 
 
 def _format_of(target: Path) -> str:
@@ -207,7 +209,7 @@ class _Session:
     def __init__(self, wanted: Wanted, as_json: bool, quiet: bool) -> None:
         self._wanted, self._json, self._quiet = wanted, as_json, quiet
         self._made: Dict[str, Path] = {}           # targets, and of which recording
-        self._seen: Dict[str, Path] = {}           # files, and of which recording they are a part
+        self._seen: Dict[str, Path] = {}           # files, and with which of their recording they came
         self.told: List[Dict[str, Any]] = []
         self.failed = 0
         self.code = COMPLETE
@@ -215,11 +217,11 @@ class _Session:
     def run(self, job: Job, alone: bool) -> None:
         real = os.path.realpath(job.recording)
         if real in self._seen:
-            self._say(f'{job.recording} is a part of {self._seen[real]}, which is exported already')
+            self._say(f'{job.recording} belongs to the recording of {self._seen[real]}, which is named before it')
             return
         try:
             with open_recording(job.recording) as recording:
-                self._seen.update({os.path.realpath(path): recording.path for path in recording.files})
+                self._seen.update({os.path.realpath(path): job.recording for path in recording.files})
                 self._export(job, recording)
         except RecorderError as error:
             if alone and not self._json:
