@@ -383,6 +383,80 @@ def test_a_part_that_is_damaged_is_left_out_and_told(tmp_path: Path) -> None:
         assert any(files[3].name in note and 'left out' in note for note in rec.notes)
 
 
+@pytest.mark.parametrize('harm, why', [('head', 'is no TIFF'), ('cut', 'ppr repair'), ('other', 'another recording'),
+                                       ('size', 'its frames are 96×64'), ('number', 'it is file 0')])
+@pytest.mark.parametrize('number', [0, 1, 2])
+def test_a_part_that_is_there_and_of_no_use_is_not_called_missing(number: int, harm: str, why: str, tmp_path: Path
+                                                                  ) -> None:
+    """Whichever of the others is opened; and of the ones that are really not there it is said."""
+    files, others = write(tmp_path / 'a.tif', 28, split_frames=7), write(tmp_path / 'b.tif', 28, split_frames=7)
+    if harm == 'head':
+        hurt(files[number], 0, 16)
+    elif harm == 'cut':
+        os.truncate(files[number], 100)
+    elif harm == 'size':
+        recorder(tmp_path / 'c.tif', split_frames=7, controls={'frames': 28}).recordVid()
+        without_id(part_path(tmp_path / 'c.tif', number)).replace(files[number])
+    elif harm == 'other' or number == 0:
+        others[number].replace(files[number])
+        why = 'another recording'
+    else:
+        others[0].replace(files[number])
+    for opened in {0, 1, 2} - {number}:
+        with open_recording(files[opened]) as rec:
+            assert rec.missing_files == (files[number].name,) and len(rec) == 21 and not rec.finished
+            assert len(rec.notes) == 1 and rec.notes[0].startswith(f'{files[number].name} is there, but was left out: ')
+            assert why in rec.notes[0] and f'ppr verify {files[number]}' in rec.notes[0]
+    files[3].unlink()
+    with open_recording(files[0 if number else 1]) as rec:
+        gone = [note for note in rec.notes if note.startswith('not all files')]
+        if number == 2:                                          # no file that can be read tells of one behind it
+            assert rec.missing_files == (files[2].name,) and not gone
+        else:
+            assert rec.missing_files == (files[number].name, files[3].name)
+            assert len(gone) == 1 and f': {files[3].name} missing; bring' in gone[0]
+
+
+def without_id(path: Path) -> Path:
+    """The preface, which tells of which recording a file is, damaged by one byte; the pages are whole."""
+    hurt(path, 60, 61)
+    return path
+
+
+@pytest.mark.parametrize('number', range(3))
+def test_a_part_that_does_not_tell_its_recording_is_taken_by_its_frames(number: int, tmp_path: Path) -> None:
+    files = write(tmp_path / 'a.tif', 21, split_frames=7)
+    without_id(files[number])
+    for path in files:
+        with open_recording(path) as rec, rec.own_pages() as own:
+            assert rec.files == tuple(files) and rec.finished and rec.report is not None
+            np.testing.assert_array_equal(rec[:], whole(pages=21))
+            assert own.recording_id
+            assert len(rec.notes) == 1 and f'preface of {files[number].name}' in rec.notes[0]
+
+
+@pytest.mark.parametrize('given', range(3))
+def test_frames_of_another_time_are_not_taken_though_nothing_tells_their_recording(given: int, tmp_path: Path) -> None:
+    files, others = write(tmp_path / 'a.tif', 21, split_frames=7), write(tmp_path / 'b.tif', 21, split_frames=5)
+    without_id(others[1]).replace(files[1])                     # begins with a frame that is in a.tif, too
+    with open_recording(files[given]) as rec:
+        assert 'of another time' in rec.notes[0]
+        assert rec.files == ((files[0], files[2]) if given != 1 else (files[1], files[2]))
+        assert rec.missing_files == (files[0 if given == 1 else 1].name,) and not rec.finished
+
+
+def test_nothing_comes_behind_the_last_file(tmp_path: Path) -> None:
+    files = write(tmp_path / 'a.tif', 14, split_frames=7)
+    longer = write(tmp_path / 'b.tif', 28, split_frames=7)
+    for number in (2, 3):
+        longer[number].replace(part_path(tmp_path / 'a.tif', number))
+    without_id(files[0])
+    without_id(part_path(tmp_path / 'a.tif', 2))
+    for path in files:
+        with open_recording(path) as rec:
+            assert rec.files == tuple(files) and rec.finished and not rec.missing_files
+
+
 def test_more_files_than_may_be_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, 'MOST_OPEN', 3)
     files = write(tmp_path / 'a.tif', split_frames=2)

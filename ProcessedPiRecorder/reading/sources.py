@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from bisect import bisect
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ContextManager, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, ContextManager, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 import numpy as np
 
@@ -20,13 +21,16 @@ from ..recordings.results import results_path
 __all__ = ['OwnPages', 'PageSource', 'Readers']
 
 MOST_OPEN = 64            # descriptors; a recording in more files opens the others for each read
+MOST_NAMED = 3            # files in a note
+ANOTHER = 'it belongs to another recording'
 
 
 class PageSource:
     """Pages by number, over all files of a recording. Every method may be called from several threads at once.
 
     Attributes:
-        path: the first file; files: all; missing_files: names of files of the recording that are not here.
+        path: the first file; files: all; missing_files: names of files of the recording that are not here, or are
+            left out because they cannot be used.
         pages: how many; frame_shape: of one, (height, width) gray or (height, width, 3); dtype: of its samples.
         pixel_format: 'bgr' or 'gray'. is_ours; finished: whether it came to a clean end.
         times_ns, indices: int64, one a page, read-only; None where there are none.
@@ -134,6 +138,8 @@ class OwnPages(PageSource):
     def __init__(self, path: Path) -> None:
         self._readers = Readers(str(path))
         self._parts: List[RecordingFile] = []
+        self._left_out: Dict[str, str] = {}       # names of files that bear a part's name, and why they are not taken
+        self._likely_ours: Set[str] = set()       # those of them that have more in common with this recording
         notes: List[str] = []
         try:
             self._take_all(behind_link(path), notes)
@@ -205,7 +211,7 @@ class OwnPages(PageSource):
     @property
     def recording_id(self) -> str:
         """The same in all files of a recording and in no other; '' where it is not to be had."""
-        return self._parts[0].recording
+        return self._id
 
     @property
     def annotations(self) -> Dict[str, Any]:
@@ -223,9 +229,7 @@ class OwnPages(PageSource):
 
     def _own_notes(self) -> Iterator[str]:
         last = self._parts[-1]
-        if self.missing_files:
-            names = ', '.join(self.missing_files[:3]) + (', …' if len(self.missing_files) > 3 else '')
-            yield f'not all files of this recording are here: {names} missing; bring them back beside the others'
+        yield from self._notes_on_files()
         if not last.finished:
             yield (f'{last.path.name} is unfinished: it was cut off, or is still being recorded; it has no verdict. '
                    f'Once it has been cut off, run:  ppr repair {self.path}')
@@ -233,12 +237,30 @@ class OwnPages(PageSource):
             yield (f'report, settings and metadata are not what was written into the file; what is still right tells:  '
                    f'ppr verify {self.path}')
 
+    def _notes_on_files(self) -> Iterator[str]:
+        gone = [name for name in self.missing_files if name not in self._left_out]
+        if gone:
+            yield f'not all files of this recording are here: {_few(gone)} missing; bring them back beside the others'
+        useless = [name for name in self.missing_files if name in self._left_out]
+        for name in useless[:MOST_NAMED]:
+            yield (f'{name} is there, but was left out: {self._left_out[name]}; see  '
+                   f'ppr verify {self.path.with_name(name)}')
+        if len(useless) > MOST_NAMED:
+            yield f'so were {len(useless) - MOST_NAMED:,} more: {_few(useless[MOST_NAMED:])}'
+        unknown = [part.path.name for part in self._parts if self._id and not self._ids[part.part]]
+        if unknown:
+            yield (f'the preface of {_few(unknown)}, which tells of which recording a file is, is damaged; numbers and '
+                   'times of its frames fit, so it was taken for one of this recording; see  '
+                   f'ppr verify {self.path.with_name(unknown[0])}')
+
     # ------------------------------------------------------------------ files
 
     def _take_all(self, path: Path, notes: List[str]) -> None:
         given = RecordingFile(path)
         self._parts.append(given)
         given.index()
+        self._id = given.recording
+        self._ids = {given.part: self._id}              # of each file: '' where its preface is damaged, or has none
         first = first_of_parts(path, given.part)
         self.results_path = Path(os.path.abspath(results_path(path if first is None else first)))
         if first is None:
@@ -255,60 +277,84 @@ class OwnPages(PageSource):
         last = _last_number(given)
         for number, path in [(0, first), *_parts_beside(first)]:
             if number != given.part and (last is None or number <= last):
-                other = self._take(number, path, given, notes)
+                other = self._take(number, path, given)
                 if other is not None:
                     found[number] = other
-                    last = _last_number(other) if last is None else last
+                    if last is None and self._ids[number] == self._ids[given.part]:
+                        last = _last_number(other)
             self._parts = [found[key] for key in sorted(found)]
-        self._drop_strangers(given, notes)
+        self._drop_strangers(given)
         here = [part.part for part in self._parts]
         self.files = tuple(part.path for part in self._parts)
         last_part = self._parts[-1]
         to_be_here = max(here) + (2 if last_part.finished and not _is_last(last_part) else 1)
         self.missing_files = tuple(part_path(first, number).name for number in range(to_be_here) if number not in here)
+        notes.extend(f'{name} was left out: {why}' for name, why in self._left_out.items()
+                     if name in self._likely_ours and name not in self.missing_files)
         for part in self._parts[MOST_OPEN:]:
             part.release()
 
-    def _take(self, number: int, path: Path, given: RecordingFile, notes: List[str]) -> Optional[RecordingFile]:
+    def _take(self, number: int, path: Path, given: RecordingFile) -> Optional[RecordingFile]:
         if not os.path.lexists(path):
             return None
         try:
             other = RecordingFile(path)
         except RecordingFileError as error:
-            if number < given.part:                      # beyond it, it may have nothing to do with this recording
-                notes.append(f'{path.name} was left out: {error}')
+            self._left_out[path.name] = str(error)
             return None
-        if other.part != number or other.recording != given.recording or \
-                (other.height, other.width, other.pixel_format) != (given.height, given.width, given.pixel_format):
-            other.close()                                # another recording that merely has such a name
-            return None
-        try:
-            other.index()
-        except RecordingFileError as error:
-            notes.append(f'{path.name} was left out: {error}')
+        self._ids[number] = other.recording
+        why = self._why_another(number, other, given)
+        if not why:
+            try:
+                other.index()
+            except RecordingFileError as error:
+                why = str(error)
+                self._likely_ours.add(path.name)
+        if why:
+            self._left_out[path.name] = why
             other.close()
             return None
         if len(self._parts) >= MOST_OPEN:
             other.release()
         return other
 
-    def _drop_strangers(self, given: RecordingFile, notes: List[str]) -> None:
+    def _why_another(self, number: int, other: RecordingFile, given: RecordingFile) -> str:
+        """Why a file is of another recording, which merely has such a name; '' where nothing speaks for it."""
+        if other.part != number:
+            return f'it says that it is file {other.part} of a recording, and not file {number}'
+        if self._id and self._ids[number] and self._id != self._ids[number]:
+            return ANOTHER
+        if (other.height, other.width, other.pixel_format) != (given.height, given.width, given.pixel_format):
+            return f'it belongs to another recording: its frames are {other.width}×{other.height} {other.pixel_format}'
+        return ''
+
+    def _drop_strangers(self, given: RecordingFile) -> None:
         """Keep the files whose frames follow one another, around the one that was given."""
         at = self._parts.index(given)
-        kept = [given]
-        for part in reversed(self._parts[:at]):
-            if _follows(part, kept[0]):
-                kept.insert(0, part)
-        for part in self._parts[at + 1:]:
-            if _follows(kept[-1], part):
-                kept.append(part)
-        followers = set(map(id, kept))
-        for part in self._parts:
-            if id(part) not in followers:
-                notes.append(f'{part.path.name} was left out: its frames are of another time, so it belongs to another '
-                             'recording')
+        kept, numbers = [given], [given.part]
+        outwards = [*reversed(self._parts[:at]), *self._parts[at + 1:]]
+        # Those that cannot tell their recording come last: they must not take the place of one that can.
+        for part in sorted(outwards, key=lambda part: not self._ids[part.part]):
+            place = bisect(numbers, part.part)
+            why = self._why_stranger(part, kept[place - 1:place], kept[place:place + 1])
+            if why:
+                self._left_out[part.path.name] = why
+                self._likely_ours.add(part.path.name)
                 part.close()
+            else:
+                self._id = self._id or self._ids[part.part]
+                kept.insert(place, part)
+                numbers.insert(place, part.part)
         self._parts = kept
+
+    def _why_stranger(self, part: RecordingFile, before: List[RecordingFile], after: List[RecordingFile]) -> str:
+        """Why a file does not go between its neighbours, if it has such; '' if it does."""
+        own_id = self._ids[part.part]
+        if self._id and own_id and self._id != own_id:
+            return ANOTHER
+        if all(_follows(one, part) for one in before) and all(_follows(part, one) for one in after):
+            return ''
+        return 'its frames are of another time, so it belongs to another recording'
 
 
 def _at_page(page: int, path: Path, file: Path, error: OSError) -> RecordingFileError:
@@ -318,9 +364,13 @@ def _at_page(page: int, path: Path, file: Path, error: OSError) -> RecordingFile
     return kind(f'{where} cannot be read: {error}')
 
 
+def _few(names: List[str]) -> str:
+    return ', '.join(names[:MOST_NAMED]) + (', …' if len(names) > MOST_NAMED else '')
+
+
 def _follows(one: RecordingFile, other: RecordingFile) -> bool:
     before, after = one.index()[-1], other.index()[0]
-    return bool(before['index'] < after['index'] and before['time_ns'] < after['time_ns'])
+    return _last_number(one) is None and bool(before['index'] < after['index'] and before['time_ns'] < after['time_ns'])
 
 
 def _is_last(part: RecordingFile) -> bool:
