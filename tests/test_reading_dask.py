@@ -20,6 +20,7 @@ from ProcessedPiRecorder import open_recording
 from ProcessedPiRecorder.errors import MissingExtraError, RecordingFileError, SettingsError
 from ProcessedPiRecorder.reading import chunks
 from ProcessedPiRecorder.reading import kept as keeping
+from ProcessedPiRecorder.recordings.part import part_path
 
 dask = pytest.importorskip('dask')
 pytest.importorskip('dask.array')
@@ -207,6 +208,31 @@ def test_what_was_cut_from_a_recording_is_not_read_from_its_successor(tmp_path: 
         assert rec.to_dask(10).compute(scheduler='synchronous').shape[0] == 40
     with pytest.raises(RecordingFileError, match=r'had 30 frames, and other ones than the 40 here'):
         before.compute(scheduler='synchronous')
+
+
+@pytest.mark.parametrize('split', [0, 7])
+def test_other_pixels_under_the_same_numbers_and_times_are_noticed(split: int, tmp_path: Path) -> None:
+    """As  ppr process --overwrite  makes them: before a computation, and while one is under way."""
+    write(tmp_path / 'a.tif', split_frames=split)
+    with open_recording(tmp_path / 'a.tif') as rec:
+        lazy = rec.to_dask(10)
+    lazy[:10].compute(scheduler='synchronous')
+    for number, path in enumerate(write(tmp_path / 'b.tif', split_frames=split)):
+        path.replace(part_path(tmp_path / 'a.tif', number))
+    with pytest.raises(RecordingFileError, match=r'a\.tif is not what it was'):
+        lazy[10:].compute(scheduler='synchronous')
+
+
+def test_one_that_grew_meanwhile_is_the_same(tmp_path: Path) -> None:
+    write(tmp_path / 'a.tif', lost=())
+    longer = (tmp_path / 'a.tif').read_bytes()
+    cut_off(tmp_path / 'a.tif', keep=12)
+    with open_recording(tmp_path / 'a.tif') as rec:
+        lazy = rec.to_dask(4)
+        assert keeping.opening_of(rec).recording
+    lazy.compute(scheduler='synchronous')
+    (tmp_path / 'a.tif').write_bytes(longer)
+    np.testing.assert_array_equal(lazy.compute(scheduler='synchronous'), np.stack([picture(i) for i in range(12)]))
 
 
 def test_a_copy_in_its_place_is_as_good(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ class Opening(NamedTuple):
 
     path: absolute. states: of each file when it was opened: name, size, time of change (100 ns).
     pages: how many there were. first, last: number and time of the first and the last; None where they are not known.
+    recording: what no other recording bears, not even one with the same numbers and times; '' where it is not known.
     """
 
     path: str
@@ -36,14 +37,23 @@ class Opening(NamedTuple):
     pages: int
     first: Optional[Tuple[int, int]]
     last: Optional[Tuple[int, int]]
+    recording: str = ''
 
 
 def opening_of(recording: Recording) -> Opening:
     """What another process needs to open the same recording."""
-    ends: Tuple[Optional[Tuple[int, int]], ...] = (None, None)
+    first = last = None
     if recording.indices is not None and recording.times_ns is not None:
-        ends = tuple((int(recording.indices[page]), int(recording.times_ns[page])) for page in (0, -1))
-    return Opening(str(recording.absolute_files[0]), _states(recording.absolute_files), len(recording), *ends)
+        first, last = ((int(recording.indices[page]), int(recording.times_ns[page])) for page in (0, -1))
+    return Opening(str(recording.absolute_files[0]), _states(recording.absolute_files), len(recording), first, last,
+                   _id_of(recording))
+
+
+def _id_of(recording: Recording) -> str:
+    if not recording.is_ours:
+        return ''
+    with recording.own_pages() as own:
+        return own.recording_id
 
 
 def _states(files: Tuple[Path, ...]) -> Tuple[Tuple[str, int, int], ...]:
@@ -145,6 +155,9 @@ def _is_the_same(recording: Recording, opening: Opening) -> bool:
     """It may have become longer: then it was still being recorded."""
     if len(recording) < opening.pages:
         return False
+    here_id = _id_of(recording)
+    if here_id and opening.recording and here_id != opening.recording:
+        return False               # processed again, it has the same numbers and times, and other pixels
     if recording.indices is None or recording.times_ns is None or opening.first is None:
         known = opening.first is not None or recording.indices is not None
         return not known and _states(recording.absolute_files) == opening.states
