@@ -422,6 +422,21 @@ def test_frames_in_files_that_are_missing_are_not_called_lost(tmp_path: Path) ->
     assert_readable(figure)
 
 
+@pytest.mark.parametrize('skip', [[], [9]])
+def test_a_recording_with_missing_files_is_not_called_complete(skip: List[int], tmp_path: Path) -> None:
+    path = tmp_path / 'trial.tif'
+    recorder(path, split_frames=4, controls={'frames': 12, 'skip': skip}).recordVid()
+    (tmp_path / 'trial_001.tif').unlink()
+    with open_recording(path) as recording:
+        assert recording.report is not None and recording.report.complete == ('no' if skip else 'yes')
+        figure = page(recording)[1]
+    shown = {text.get_label(): text.get_text() for text in figure.texts}
+    assert shown['verdict'] == 'FILES MISSING' and 'trial_001.tif missing' in shown['reasons']
+    assert 'that the camera made' not in shown['reasons']
+    assert ('1 of 12 frames lost' in shown['reasons']) == bool(skip)
+    assert_readable(figure)
+
+
 def test_a_callback_that_saw_nothing(tmp_path: Path) -> None:
     records = [PageRecord(index, BASE_NS + index * 10**7, status='by-passed') for index in range(9)]
     with open_recording(made_up(tmp_path / 'a.tif', records)) as recording:

@@ -93,6 +93,16 @@ def test_one_without_a_verdict_is_shown_in_gray_with_the_notes(tmp_path: Path) -
         assert (GRAY in page.styles[0]) == (name == 'b.tif') and told in page.text
 
 
+def test_one_with_missing_files_is_not_green(tmp_path: Path) -> None:
+    """Whatever its report says of all that was recorded."""
+    write(tmp_path / 'a.tif', split_frames=7, lost=())
+    (tmp_path / 'a_002.tif').unlink()
+    with open_recording(tmp_path / 'a.tif') as rec:
+        assert rec.report is not None and rec.report.complete == 'yes'
+        page = shown(rec)
+    assert not any(GREEN in style for style in page.styles) and '1 of its files missing' in page.text
+
+
 def test_unfinished_ones_too(tmp_path: Path) -> None:
     write(tmp_path / 'a.tif')
     cut_off(tmp_path / 'a.tif', keep=3)

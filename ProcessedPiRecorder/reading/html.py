@@ -47,7 +47,9 @@ def _judged(recording: Recording) -> Tuple[str, List[str]]:
         return '', [str(error)]
     if not isinstance(report, Report):
         return '', []
-    return report.complete, [*report.reasons, *report.errors, *report.warnings]
+    # The report tells of all that was recorded: where files are missing, not all of that is here.
+    complete = 'unknown' if recording.missing_files else report.complete
+    return complete, [*report.reasons, *report.errors, *report.warnings]
 
 
 def _facts(recording: Recording) -> Iterator[Tuple[str, str]]:

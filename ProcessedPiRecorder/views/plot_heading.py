@@ -50,8 +50,11 @@ def draw_footer(figure: Any, data: PlotData) -> None:
 def verdict(recording: Recording, data: PlotData) -> Tuple[str, str, List[str]]:
     """The words, their colour, and why."""
     report = data.report
+    if recording.missing_files:                # the report tells of all that was recorded, and not all of that is here
+        faults = [] if report is None or report.complete == 'yes' else _reasons(report, is_cut(recording.metadata))
+        return 'FILES MISSING', AMBER, [*recording.notes, *faults]
     if report is None:
-        words = 'UNFINISHED' if not recording.finished and not recording.missing_files else 'NO VERDICT'
+        words = 'NO VERDICT' if recording.finished else 'UNFINISHED'
         return words, AMBER, list(recording.notes) or ['its report cannot be right; see what  ppr verify  says']
     early = [f'ended early after {report.duration_s:,.1f} s, because the disk was nearly full'
              ] if report.stopped == DISK_NEARLY_FULL else []
