@@ -118,11 +118,20 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
 def test_results_alone_say_which_recording_they_belong_to(tmp_path: Path) -> None:
     path = tmp_path / 'a.results.jsonl'
     path.write_bytes(encode_line(0, TIME, 1))
-    with pytest.raises(RecordingFormatError, match=r'results, not frames; they belong to .*a\.tif, which is not here'):
+    with pytest.raises(RecordingFormatError, match=r'not frames; they belong to .*a\.tif \(or .*\), which is not here'):
         open_recording(path)
     write(tmp_path / 'a.tif', 3)
     with pytest.raises(RecordingFormatError, match=r'they belong to .*a\.tif, pass that'):
         open_recording(path)
+
+
+@pytest.mark.parametrize('name', ['a.tiff', 'a.btf', 'a.tf8', 'a.TIF'])
+def test_results_find_their_recording_whatever_its_suffix(name: str, tmp_path: Path) -> None:
+    (tmp_path / 'a.results.jsonl').write_bytes(encode_line(0, TIME, 1))
+    (tmp_path / 'a.png').touch()
+    write(tmp_path / name, 3)
+    with pytest.raises(RecordingFormatError, match=rf'they belong to [^ ]*{name}, pass that'):
+        open_recording(tmp_path / 'a.results.jsonl')
 
 
 # ---------------------------------------------------------------- results

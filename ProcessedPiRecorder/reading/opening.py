@@ -9,6 +9,7 @@ from ..errors import RecordingFileError, RecordingFormatError
 from ..recordings.preface import MAGIC as PREFACE
 from ..recordings.reader import RecordingFile
 from ..recordings.tags import open_to_read
+from ..settings import SUFFIXES
 from .foreign import ForeignPages, is_tiff
 from .sources import OwnPages, PageSource
 
@@ -22,15 +23,28 @@ ENDS = 1 << 20            # bytes of a file's begin and end in which a recording
 def page_source(path: Path) -> PageSource:
     """Raises RecordingFileError, RecordingFormatError."""
     if path.name.endswith(RESULTS_SUFFIX):
-        tif = path.with_name(path.name[:-len(RESULTS_SUFFIX)] + '.tif')
-        here = 'pass that' if tif.is_file() else f'which is not here: bring {tif.name} back beside it, and pass that'
-        raise RecordingFormatError(f'{path} holds results, not frames; they belong to {tif}, {here}')
+        raise RecordingFormatError(f'{path} holds results, not frames; they belong to {_owner_of_results(path)}')
     try:
         return OwnPages(path)
     except RecordingFormatError as error:
         if not is_tiff(path) or _is_ours(path):
             raise
         return _foreign(path, error)
+
+
+def _owner_of_results(path: Path) -> str:
+    """Which recording they are of, whichever of the suffixes it has, and what to do about it."""
+    stem = path.name[:-len(RESULTS_SUFFIX)]
+    try:
+        beside = sorted(other for other in path.parent.iterdir() if other.stem == stem
+                        and other.suffix.lower() in SUFFIXES and other.is_file())
+    except OSError:
+        beside = []                          # the folder cannot be listed
+    if beside:
+        return f'{" or ".join(map(str, beside))}, pass that'
+    tif = path.with_name(f'{stem}{SUFFIXES[0]}')
+    return (f'{tif} (or {", ".join(SUFFIXES[1:])}), which is not here: bring the recording back beside it, and pass '
+            'that')
 
 
 def _foreign(path: Path, as_ours: RecordingFormatError) -> ForeignPages:
