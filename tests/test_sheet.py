@@ -166,6 +166,19 @@ def test_a_damaged_page_becomes_a_tile_that_says_so(tmp_path: Path, written: Any
     assert len(captions(written)) == 6
 
 
+@pytest.mark.parametrize('dtype', ['complex64', 'complex128'])
+def test_of_complex_samples_the_magnitudes_are_shown(dtype: str, tmp_path: Path) -> None:
+    frames = np.zeros((2, 24, 24), dtype)
+    frames[0], frames[1] = 3 + 4j, -10j
+    tifffile.imwrite(tmp_path / 'waves.tif', frames)
+    with open_recording(tmp_path / 'waves.tif') as recording:
+        drawn = contact_sheet(recording)
+    row, middles = module.TITLE + 100, [module.MARGIN + 120 + 250 * place for place in range(2)]
+    assert drawn[row, middles[0]].tolist() == [0, 0, 0] and drawn[row, middles[1]].tolist() == [255, 255, 255]
+    assert f'magnitudes of {dtype} samples shown from 5 (black) to 10 (white)' in write_contact_sheet(
+        tmp_path / 'waves.tif')
+
+
 def test_results_that_cannot_be_read_are_told(tmp_path: Path) -> None:
     path = tmp_path / 'trial.tif'
     recorder(path, callback=find_every_second, controls={'frames': 4}).recordVid()

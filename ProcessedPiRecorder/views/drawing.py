@@ -13,8 +13,8 @@ import numpy as np
 
 from ..reading import Result
 
-__all__ = ['Box', 'Point', 'draw_boxes', 'draw_points', 'eight_bit', 'find_boxes', 'find_points', 'shades',
-           'write_text']
+__all__ = ['Box', 'Point', 'draw_boxes', 'draw_points', 'eight_bit', 'find_boxes', 'find_points', 'real',
+           'shades', 'write_text']
 
 #: BGR: a bright green on a dark rim shows on any picture, for the colour-blind too.
 RIM, GREEN, WHITE = (40, 40, 40), (60, 220, 60), 255
@@ -76,6 +76,11 @@ def draw_points(image: np.ndarray, points: Iterable[Point], scale: float = 1.0) 
         if max(abs(x), abs(y)) < FAR:
             for color, thickness in ((RIM[:1] if gray else RIM, 4), (WHITE if gray else GREEN, 2)):
                 cv2.drawMarker(image, (int(x), int(y)), color, cv2.MARKER_CROSS, 2 * ARM, thickness, cv2.LINE_AA)
+
+
+def real(image: np.ndarray) -> np.ndarray:
+    """The image in numbers that have shades: of complex samples their magnitudes."""
+    return np.abs(image) if image.dtype.kind == 'c' else np.asarray(image)
 
 
 def shades(images: Iterable[np.ndarray]) -> Tuple[float, float]:

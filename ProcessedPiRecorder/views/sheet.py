@@ -13,7 +13,7 @@ from ..errors import RecordingFileError
 from ..reading import Recording, opened
 from ..recordings.page import STATUSES
 from ..recordings.whole import write_whole
-from .drawing import draw_boxes, draw_points, eight_bit, find_boxes, find_points, shades, write_text
+from .drawing import draw_boxes, draw_points, eight_bit, find_boxes, find_points, real, shades, write_text
 
 __all__ = ['contact_sheet', 'spread', 'write_contact_sheet']
 
@@ -96,14 +96,14 @@ class _Sheet:
     def _take(self, page: int) -> _Tile:
         import cv2
         try:
-            image = self._recording.read(page)
+            image = real(self._recording.read(page))
             if not self._recording.is_intact(page):
                 raise RecordingFileError('its checksum does not fit')
         except RecordingFileError as error:
             return _Tile(page, None, str(error))
         self._ranges.append(shades([image]))
         known = image if image.dtype in (np.uint8, np.uint16, np.float32) else image.astype(np.float32)
-        return _Tile(page, cv2.resize(np.asarray(known), self._size,
+        return _Tile(page, cv2.resize(known, self._size,
                                       interpolation=cv2.INTER_AREA if self._scale < 1 else cv2.INTER_CUBIC))
 
     def _range(self) -> Tuple[float, float]:
@@ -163,7 +163,8 @@ class _Sheet:
         if unread:
             facts.append(f'{unread} unreadable')
         if recording.dtype != np.uint8 and self._ranges:
-            facts.append('{} samples shown from {:g} (black) to {:g} (white)'.format(recording.dtype, *self._range()))
+            samples = f'{"magnitudes of " if recording.dtype.kind == "c" else ""}{recording.dtype} samples'
+            facts.append('{} shown from {:g} (black) to {:g} (white)'.format(samples, *self._range()))
         return ', '.join(facts) + self._about_results()
 
     def _about_results(self) -> str:

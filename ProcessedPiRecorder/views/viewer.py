@@ -17,7 +17,7 @@ from ..frame import left, right
 from ..reading import Recording
 from .ahead import Ahead, Decoded
 from .canvas import Canvas, Scene, on_button, on_timeline, page_under
-from .drawing import eight_bit, shades
+from .drawing import eight_bit, real, shades
 from .facts import Facts, FactsOf
 from .player import Player
 
@@ -181,7 +181,7 @@ class Viewer:
             if self._eye:
                 offset = pixels.shape[1] // 2 if self._eye == 'right' else 0
                 pixels = left(pixels) if self._eye == 'left' else right(pixels)
-            pixels = eight_bit(_real(pixels), *self._shades)
+            pixels = eight_bit(real(pixels), *self._shades)
         return Scene(self.player.page, len(self._recording), pixels, self._facts, self.player.playing, self._overlay,
                      offset, self._hint(), self._prompt() or self._message, str(seen.error or ''),
                      HELP if self._helping else ())
@@ -371,11 +371,7 @@ def _shades(recording: Recording) -> Tuple[float, float]:
     samples = []
     for page in np.unique(np.linspace(0, len(recording) - 1, SAMPLED_PAGES).round().astype(int)):
         try:
-            samples.append(_real(recording.read(int(page))))
+            samples.append(real(recording.read(int(page))))
         except RecordingFileError:             # told when it is shown
             continue
     return shades(samples)
-
-
-def _real(pixels: np.ndarray) -> np.ndarray:
-    return np.abs(pixels) if pixels.dtype.kind == 'c' else np.asarray(pixels)
