@@ -411,8 +411,55 @@ def test_a_split_recording_of_which_a_file_is_missing(tmp_path: Path) -> None:
     with open_recording(files[0]) as original:
         export_cut(original, tmp_path / 'c.tif', every=2)
     report = sound(tmp_path / 'c.tif')
-    assert report.complete == 'no' and [(loss.index, loss.count, loss.reason) for loss in report.losses] == [
-        (2, 2, 'damaged')]
+    assert report.complete == 'no' and report.losses == [
+        Loss(2, 2, TIME + 3 * STEP, 'source broke off', 'in a file of the original that was missing when it was cut')]
+    why = 'lacked 1 of its files when it was cut (a_001.tif)'
+    assert f'this is a cut of a.tif, which {why}' in report.reasons
+    assert f'the original recording: {why}' in report.warnings
+    files[2].unlink()
+    export(files[0], tmp_path / 'd.tif')
+    assert sound(tmp_path / 'd.tif').complete == 'unknown'
+    assert 'a.tif, which lacked 1 of its files' in sound(tmp_path / 'd.tif').reasons[0]
+
+
+MARKED = ((1, 'a'), (4, 'b'), (5, 'c'), (7, 'd'), (10, 'e'), (13, 'behind'))
+
+
+@pytest.mark.parametrize('missing, start, stop, every, expected', [
+    (1, None, None, 1, ['a', 'b', 'c', 'd', 'e', 'behind']), (1, None, None, 3, ['a', 'b', 'c', 'd', 'e', 'behind']),
+    (1, '0', '8', 1, ['a', 'b', 'c', 'd']), (1, '8', None, 1, ['e', 'behind']), (1, '0', '4', 1, ['a']),
+    (1, '7', '12', 1, ['d', 'e']), (1, '0', '6', 1, ['a', 'b', 'c']), (0, None, None, 1, ['a', 'b', 'c', 'd', 'e',
+                                                                                          'behind'])])
+def test_marks_of_a_missing_file_keep_their_times_and_fall_behind_it(
+        tmp_path: Path, missing: int, start: Any, stop: Any, every: int, expected: List[str]) -> None:
+    made = make(tmp_path / 'a.tif', fates_of(13, {5: 'stall'}), MARKED, split=4)         # 0-3, 4-8, 9-12
+    files = [made.path, tmp_path / 'a_001.tif', tmp_path / 'a_002.tif']
+    files[missing].unlink()
+    with open_recording(files[2]) as original:
+        export_cut(original, tmp_path / 'c.tif', start=start, stop=stop, every=every)
+    report = sound(tmp_path / 'c.tif')
+    times = {label: time_of(at) for at, label in MARKED}
+    with open_recording(tmp_path / 'c.tif') as cut:
+        assert [mark['label'] for mark in cut.marks] == expected
+        assert [mark['time_ns'] for mark in cut.marks] == [times[label] for label in expected]
+        if (missing, start, stop, every) == (1, None, None, 1):
+            assert [mark['index'] for mark in cut.marks] == [1, 9, 9, 9, 10, None]
+            assert [(loss.index, loss.count, loss.reason) for loss in report.losses] == [
+                (4, 1, 'source broke off'), (5, 1, 'stall'), (6, 3, 'source broke off')]
+            assert report.losses[1].detail == 'detail of 5' and 'missing when it was cut' in report.losses[2].detail
+
+
+def test_a_damaged_mark_before_a_cut_is_not_taken_for_one_behind_it(tmp_path: Path) -> None:
+    made = make(tmp_path / 'a.tif', fates_of(9, {}), ((1, 'a'), (6, 'b'), (9, 'behind')))
+    data = bytearray(made.path.read_bytes())
+    data[data.index(b'"label"')] ^= 255                  # the first one is page 1's
+    made.path.write_bytes(data)
+    with open_recording(made.path) as original:
+        assert [mark['label'] for mark in original.marks] == ['b', 'a', 'behind']
+        export_cut(original, tmp_path / 'c.tif', start='4')
+    sound(tmp_path / 'c.tif')
+    with open_recording(tmp_path / 'c.tif') as cut:
+        assert [mark['label'] for mark in cut.marks] == ['b', 'behind']
 
 
 def test_a_damaged_page_ends_it_and_leaves_nothing(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@
     video, gif, pictures, tables, nwb, cut    the formats, as in FORMATS
     base     what they share: which frames, read ahead, with progress; range: how people tell which
     whole    files made beside their target, and given its name when they are whole; older: what goes with one replaced
+    astray   what is told of files that are missing
     times    when each frame is shown; flat: results as rows of a table; grid: frames and losses of a cut
 """
 

@@ -7,7 +7,7 @@ import re
 import uuid
 from functools import partial
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from ..recordings.part import PLANE_BYTES, behind_link
 from ..recordings.results import results_path
 from ..report import MOST_PLACES, Loss, Report
 from ..settings import SUFFIXES
+from .astray import Astray
 from .base import Exported, PathLike, Place, Progress, whole_files
 from .grid import Gathered, Grid, end_of, grid_of, lost_behind, lost_between
 from .older import OlderFiles, are_same
@@ -31,6 +32,10 @@ __all__ = ['export_cut']
 PAGE_OVERHEAD = 500            # bytes of a page beside strip and text, and of its texts that get longer
 MOST_FAT_BYTES = 1 << 32
 STOPPED = 'end of cut'
+
+#: Why frames are missing that no page tells of: their pages were destroyed, or are in a file that is not here.
+DAMAGED, BROKE_OFF = 'damaged', 'source broke off'
+IN_MISSING_FILE = 'in a file of the original that was missing when it was cut'
 
 _HEAD = re.compile(rb'\{"index": (?:null|-?\d{1,19}), ')
 _LOST = re.compile(r'\d+ frames? lost')
@@ -111,6 +116,7 @@ class _Cut:
             loss.index: loss.detail for loss in self._report.losses if loss.detail}
         self._lost: List[Loss] = []
         self._gathered = Gathered(grid)
+        self._astray = Astray(recording, own, self._report)
 
     def bytes_needed(self) -> int:
         """About, and rather more: the index, the description, and texts that grow are in it."""
@@ -183,22 +189,37 @@ class _Cut:
         if int(self._indices[page]) == before + 1:
             return
         time_ns = int(self._recording.times_ns[page - 1]) if page else None     # type: ignore[index]
-        self._gather(lost_between(before, time_ns, record))
+        if page not in self._astray.holes:
+            self._gather(lost_between(before, time_ns, record.lost, record.index, DAMAGED))
+            return
+        losses = lost_between(before, time_ns, self._told_of_hole(before, record), record.index, IN_MISSING_FILE)
+        self._gather([{**loss, 'reason': BROKE_OFF} if loss['reason'] == IN_MISSING_FILE else loss for loss in losses],
+                     {loss['index']: IN_MISSING_FILE for loss in losses if loss['reason'] == IN_MISSING_FILE})
+        self._gathered.marks.extend(self._astray.marks_before(page, self._grid))
 
-    def _gather(self, losses: List[Dict[str, Any]]) -> None:
+    def _told_of_hole(self, before: int, record: PageRecord) -> Sequence[Mapping[str, Any]]:
+        """What was lost where a file is missing: its own pages told it, and so does the report."""
+        told = {int(loss['index']): loss for loss in record.lost}
+        for loss in [] if self._report is None else self._report.losses[:MOST_PLACES - 1]:      # the last may sum up
+            if before < loss.index < record.index:
+                told.setdefault(loss.index, {'index': loss.index, 'count': loss.count, 'time_ns': loss.time_ns,
+                                             'reason': loss.reason})
+        return [told[index] for index in sorted(told)]
+
+    def _gather(self, losses: List[Dict[str, Any]], further: Optional[Mapping[int, str]] = None) -> None:
+        """further: details, by the losses' numbers in the original, before those that its report tells."""
         self._gathered.losses(losses)
         for loss in losses:
             number, count = self._grid.within(loss['index'], loss['count'])
-            if count and loss['index'] in self._details and len(self._lost) < MOST_PLACES:
-                self._lost.append(Loss(number, count, loss['time_ns'], loss['reason'], self._details[loss['index']]))
+            detail = (further or {}).get(loss['index']) or self._details.get(loss['index'])
+            if count and detail and len(self._lost) < MOST_PLACES:
+                self._lost.append(Loss(number, count, loss['time_ns'], loss['reason'], detail))
 
     def _behind_the_last(self) -> Tuple[List[Loss], List[Mapping[str, Any]]]:
         """Losses and marks behind the last page, which only the report can tell."""
         if self._grid.open:
             self._gather(lost_behind(self._recording, self._report))
-            if self._report is not None:
-                told = int(self._own.column('marks').sum())
-                self._gathered.marks.extend(self._report.marks[told:])
+            self._gathered.marks.extend(self._astray.behind)
         lost = [Loss(loss['index'], loss['count'], loss['time_ns'], loss['reason']) for loss in self._gathered.lost]
         return lost, self._gathered.marks
 
@@ -228,6 +249,8 @@ class _Cut:
         base = self._report or Report('unknown', camera=_as_in_reports(self._recording.camera),
                                       loss_detection=str(self._recording.camera.get('loss_detection', 'none')))
         of_original = [f'the original recording: {error}' for error in base.errors]
+        if self._recording.missing_files:
+            of_original.append(f'the original recording: {_lacked(self._recording)}')
         return Report(verdict, reasons, losses=self._lost, loss_detection=base.loss_detection,
                       callback_errors=new.tally.by_status['failed'], results=self.results.lines, camera=base.camera,
                       clock=base.clock, stopped=base.stopped if self._grid.open and base.stopped else STOPPED,
@@ -259,14 +282,22 @@ def _verdict(recording: Recording, report: Optional[Report], grid: Grid, lost: i
     lacks = [f'{lost} frame{"s" if lost != 1 else ""} lost'] if lost else []
     name = recording.path.name
     if report is None:
-        why = 'has no report that can be trusted' if recording.finished else 'was not finished'
+        why = _lacked(recording) if recording.missing_files else \
+            'has no report that can be trusted' if recording.finished else 'was not finished'
         doubts = [f'this is a cut of {name}, which {why}, so that nobody says whether frames are missing']
         return 'no' if lost else 'unknown', lacks + doubts
     doubts = _doubts(report, grid)
+    if lost and recording.missing_files:
+        lacks.append(f'this is a cut of {name}, which {_lacked(recording)}')
     reasons = lacks + [f'this is a cut of {name}, of which its report says: {reason}' for reason in doubts]
     if lost or grid.open and report.complete == 'no' and not all(map(_UNSEEN.search, doubts)):
         return 'no', reasons                            # a range with an open end has to do with how that came
     return 'unknown' if doubts else 'yes', reasons
+
+
+def _lacked(recording: Recording) -> str:
+    names = recording.missing_files
+    return f'lacked {len(names)} of its files when it was cut ({", ".join(names[:3])}{", …" if len(names) > 3 else ""})'
 
 
 def _doubts(report: Report, grid: Grid) -> List[str]:

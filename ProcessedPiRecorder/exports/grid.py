@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from ..errors import ExportError
 from ..reading import Recording
-from ..recordings.page import MOST_LOSSES, PageRecord
+from ..recordings.page import MOST_LOSSES
 from ..report import Report
 from .range import Place, index_range, leave_nothing, parse_place
 
@@ -102,12 +102,13 @@ class Gathered:
         return tuple(lost), tuple(marks)
 
 
-def lost_between(before: int, time_ns: Optional[int], record: PageRecord) -> List[Dict[str, Any]]:
-    """What is missing between frame ``before`` and the one of ``record``, all of it, each with its reason.
+def lost_between(before: int, time_ns: Optional[int], told: Iterable[Mapping[str, Any]], index: int, untold: str
+                 ) -> List[Dict[str, Any]]:
+    """What is missing between frame ``before`` and number ``index``, all of it, each with its reason.
 
-    What the page does not tell (pages are gone, and nobody has repaired the recording) counts as damaged.
+    told: of it, in order. untold: the reason for the rest.
     """
-    return list(_filled(before + 1, record.index, time_ns, [dict(loss) for loss in record.lost], 'damaged'))
+    return list(_filled(before + 1, index, time_ns, [dict(loss) for loss in told], untold))
 
 
 def end_of(recording: Recording, report: Optional[Report]) -> int:
