@@ -112,6 +112,55 @@ def test_lost_frames_are_invalid_times(tmp_path: Path, tiny: Tiny) -> None:
     assert any('2 frames are missing before the first' in note for note in exported.notes)
 
 
+def test_frames_in_missing_files_are_invalid_times_too(tmp_path: Path) -> None:
+    files = make_tiny(tmp_path / 'a.tif', pages=12, height=20, width=34, lost_before=(5, 9), split=3).files
+    files[1].unlink()
+    exported = export(files[0], tmp_path / 'x.nwb', video='tif', **ANIMAL)
+    seconds = INTERVAL_NS / 1e9
+    with opened(tmp_path / 'x.nwb') as io, open_recording(files[0]) as recording:
+        file = io.read()
+        lost = file.invalid_times.to_dataframe()
+        marks = file.acquisition['marks'].to_dataframe()
+        assert marks['timestamp'].tolist() == sorted((mark['time_ns'] - int(recording.times_ns[0])) / 1e9
+                                                     for mark in recording.marks)
+    assert lost['start_time'].tolist() == pytest.approx([2 * seconds, 2 * seconds, 10 * seconds])
+    assert lost['stop_time'].tolist() == pytest.approx([8 * seconds, 8 * seconds, 13 * seconds])
+    assert lost['frames_lost'].tolist() == [2, 3, 2]
+    assert lost['reason'].tolist() == ['ring full', 'in a missing file', 'ring full']
+    export(files[0], tmp_path / 'y.nwb', video='mp4', start=3, **ANIMAL)
+    with opened(tmp_path / 'y.nwb') as io:
+        file = io.read()
+        assert file.invalid_times.to_dataframe()['reason'].tolist() == ['ring full']
+        assert file.acquisition['marks'].to_dataframe()['timestamp'].min() >= 0
+    files[0].unlink()
+    exported = export(files[2], tmp_path / 'z.nwb', video='tif', **ANIMAL)
+    assert '6 frames are missing before the first one: in a missing file' in exported.notes
+    assert '2 frames are missing before the first or' in ' '.join(exported.notes)
+
+
+def test_frames_that_nobody_tells_of_are_invalid_times_without_a_reason(tmp_path: Path, tiny: Tiny,
+                                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_recording(tiny.path) as recording:
+        monkeypatch.setattr(type(recording), 'losses', recording.losses[:2])
+        export_nwb(recording, tmp_path / 'x.nwb', video='tif')
+    with opened(tmp_path / 'x.nwb') as io:
+        lost = io.read().invalid_times.to_dataframe()
+    assert lost['frames_lost'].tolist() == [2, 2] and lost['reason'].tolist() == ['ring full', 'not told']
+
+
+def test_a_results_key_never_takes_the_place_of_a_column(tmp_path: Path) -> None:
+    tiny = make_tiny(tmp_path / 'a.tif')
+    with ResultsFile(tiny.results) as file, open_recording(tiny.path) as recording:
+        for page, (index, time_ns) in enumerate(zip(recording.indices.tolist(), recording.times_ns.tolist())):
+            file.add(index, time_ns, {'frame/index': -page, 'frame:index': page * 7, 'add/row': page})
+    export(tiny.path, tmp_path / 'x.nwb', video='tif')
+    with opened(tmp_path / 'x.nwb') as io, open_recording(tiny.path) as recording:
+        table = io.read().processing['behavior']['results'].to_dataframe()
+        assert table['frame_index'].tolist() == recording.indices.tolist()
+    assert table['frame_index_'].tolist() == [0, -1, -2, -3] and table['frame_index__'].tolist() == [0, 7, 14, 21]
+    assert table['add_row_'].tolist() == [0, 1, 2, 3]
+
+
 def test_results_are_a_table_with_a_row_for_each_box(tmp_path: Path, tiny: Tiny) -> None:
     exported = export(tiny.path, tmp_path / 'x.nwb')
     with opened(tmp_path / 'x.nwb') as io, open_recording(tiny.path) as recording:

@@ -11,7 +11,7 @@ from ..reading.sources import OwnPages
 from ..report import Report
 from .grid import Grid
 
-__all__ = ['Astray', 'first_pages']
+__all__ = ['Astray', 'first_pages', 'holes']
 
 
 class Astray:
@@ -26,7 +26,7 @@ class Astray:
     def __init__(self, recording: Recording, own: OwnPages, report: Optional[Report]) -> None:
         assert recording.indices is not None and recording.times_ns is not None
         self._indices, self._times_ns = recording.indices, recording.times_ns
-        self.holes = list(_holes(own, self._indices))
+        self.holes = list(holes(own, self._indices))
         self.behind: List[Mapping[str, Any]] = []
         self._before: Dict[int, List[Mapping[str, Any]]] = {}
         found = recording.marks if report is not None else []
@@ -36,7 +36,7 @@ class Astray:
         for mark in astray:
             told = {name: value for name, value in mark.items() if name not in ('index', 'page')}
             page = int(np.searchsorted(self._times_ns, mark['time_ns']))
-            hole = next((hole for hole in self.holes if hole >= page), None)
+            hole = next((place for place in self.holes if place >= page), None)
             if hole is not None:
                 self._before.setdefault(hole, []).append(told)
             elif all_told or page == len(self._times_ns):
@@ -66,7 +66,8 @@ def first_pages(own: OwnPages) -> Iterator[int]:
         page += part.pages
 
 
-def _holes(own: OwnPages, indices: np.ndarray) -> Iterator[int]:
+def holes(own: OwnPages, indices: np.ndarray) -> Iterator[int]:
+    """Pages right before which a file is missing, with frames in it."""
     before = -1
     for page in first_pages(own):
         number = own.place(page)[0].part

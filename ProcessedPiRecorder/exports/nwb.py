@@ -7,6 +7,7 @@ import math
 import os
 import re
 import uuid
+from collections import Counter
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
@@ -16,9 +17,10 @@ from .._version import __version__
 from ..errors import ExportError, RecordingFormatError
 from ..extras import require
 from ..reading import Recording, Result
-from ..reading.sources import OwnPages
 from ..recordings.ome import to_json
 from ..recordings.page import STATUSES
+from ..report import MOST_PLACES
+from .astray import first_pages, holes
 from .base import Exported, PathLike, Place, Progress, chosen_pages, whole_files
 from .flat import EXACT_IN_FLOAT, Flattening, survey
 from .video import export_avi, export_mp4
@@ -34,6 +36,7 @@ RESULT_HEAD = {'timestamp': 'seconds from the first frame', 'frame_index': 'numb
                'result_number': "number of the result among all of the recording's", 'box': (
                    'number of the box in its result; -1: there is none')}
 NO_SUBJECT = 'no subject was told, so there is none in it: archives such as DANDI need subject_id, species, age and sex'
+IN_MISSING_FILE, NOT_TOLD = 'in a missing file', 'not told'
 PAGE_BYTES = 64                # of the tables, a frame
 
 _AS_JSON = ', as JSON'
@@ -182,15 +185,7 @@ def _own_files(recording: Recording, pages: range, final: Path) -> _External:
                           f"{len(pages):,} are asked for; leave out start, stop and every, or cut the recording first, "
                           "or take video='mp4'")
     with recording.own_pages() as own:
-        return _External([_relative(path, final) for path in recording.files], list(_first_pages(own)))
-
-
-def _first_pages(own: OwnPages) -> Iterator[int]:
-    page = 0
-    while page < own.pages:
-        yield page
-        part, _ = own.place(page)
-        page += part.pages
+        return _External([_relative(path, final) for path in recording.files], list(first_pages(own)))
 
 
 def _given(video: Path, pages: range, final: Path) -> _External:
@@ -300,39 +295,69 @@ class _Content:
         return (int(time_ns) - self._first_ns) / 1e9
 
     def _marks(self) -> List[Tuple[float, str]]:
-        pages, total = self._pages, len(self._recording)
-        within = range(pages.start, pages.stop)
+        pages, times_ns = self._pages, self._recording.times_ns
+        assert times_ns is not None
+        # On no page here, as their file is missing, or they came behind the last one: between these, by their times.
+        between = range(pages.start + (pages.start > 0), pages.stop + (pages.stop >= len(times_ns)))
+
+        def is_within(mark: Mapping[str, Any]) -> bool:
+            if mark['page'] is None:
+                return int(np.searchsorted(times_ns, mark['time_ns'])) in between
+            return pages.start <= mark['page'] < pages.stop
         return sorted((self._seconds(mark['time_ns']), _text(mark['label'])) for mark in self._recording.marks
-                      if (mark['page'] in within if mark['page'] is not None else pages.stop >= total))
+                      if is_within(mark))
 
     def _add_losses(self) -> None:
         indices, times_ns = self._recording.indices, self._recording.times_ns
         assert indices is not None and times_ns is not None
-        found = []
+        found: List[Tuple[int, int, str]] = []           # the page behind, how many, why
         elsewhere = 0
+        told: Dict[int, int] = Counter()
         for loss in self._recording.losses:
             after = int(np.searchsorted(indices, loss.index))
+            told[after] += loss.count
             if self._pages.start < after <= self._pages[-1]:
-                found.append((self._seconds(times_ns[after - 1]), self._seconds(times_ns[after]), loss))
+                found.append((after, loss.count, _text(': '.join(filter(None, (loss.reason, loss.detail))))))
             elif self._pages.start == after == 0 or after == len(indices) == self._pages.stop:
                 elsewhere += loss.count
         if elsewhere:
             self.notes += (f'{elsewhere:,} frames are missing before the first or behind the last one, where no '
                            'interval tells of them: see the report in "notes"',)
+        for after, count, why in self._untold(told):
+            if self._pages.start < after <= self._pages[-1]:
+                found.append((after, count, why))
+            elif self._pages.start == after == 0:
+                self.notes += (f'{count:,} frames are missing before the first one: {why}',)
         if not found:
             return
-        for name, what in (('frames_lost', 'how many frames are missing'), ('reason', 'why, as the report tells it')):
+        for name, what in (('frames_lost', 'how many frames are missing'),
+                           ('reason', f'why, as the report tells it; or {IN_MISSING_FILE}, or {NOT_TOLD}')):
             self._file.add_invalid_times_column(name, what)
-        for begin, end, loss in found:
-            self._file.add_invalid_time_interval(start_time=begin, stop_time=end, frames_lost=loss.count,
-                                                 reason=_text(': '.join(filter(None, (loss.reason, loss.detail)))))
+        for after, count, why in sorted(found, key=lambda one: one[0]):
+            self._file.add_invalid_time_interval(
+                start_time=self._seconds(times_ns[after - 1]), stop_time=self._seconds(times_ns[after]),
+                frames_lost=count, reason=why)
+
+    def _untold(self, told: Mapping[int, int]) -> Iterator[Tuple[int, int, str]]:
+        """What is missing right before pages, and is not ``told`` of them: the page, how many, why."""
+        recording, indices, losses = self._recording, self._recording.indices, self._recording.losses
+        assert indices is not None
+        with recording.own_pages() as own:
+            of_files = set(holes(own, indices))
+        missing = np.diff(indices, prepend=-1) - 1
+        for page in map(int, np.flatnonzero(missing)):
+            if len(losses) >= MOST_PLACES and indices[page] > losses[-1].index:
+                return                               # the last one sums up what is beyond
+            rest = int(missing[page]) - told.get(page, 0)
+            if rest > 0:
+                yield page, rest, IN_MISSING_FILE if page in of_files else NOT_TOLD
 
     def _add_results(self) -> None:
         outside = int((self._recording.results.pages < 0).sum())
         if outside:
             self.notes += (f'{outside:,} results that belong to no frame of the recording were left out',)
-        flattening = survey((result.result for _, result in self._chosen()),
-                            [*RESULT_HEAD, *dir(self._common.DynamicTable)])
+        reserved = [*RESULT_HEAD, *dir(self._common.DynamicTable)]
+        flattening = survey((result.result for _, result in self._chosen()), reserved)
         head: List[Tuple[float, int, int, int]] = []
         rows: List[List[Any]] = []
         for number, result in self._chosen():
@@ -344,7 +369,7 @@ class _Content:
         first = {name: (what, np.array(values)) for (name, what), values in zip(RESULT_HEAD.items(), zip(*head))}
         others = {name: (f'{_text(column.name)}{_AS_JSON if column.kind == "json" else ""}',
                          _column(column.kind, values))
-                  for name, column, values in zip(_column_names(flattening), flattening.columns, zip(*rows))}
+                  for name, column, values in zip(_column_names(flattening, reserved), flattening.columns, zip(*rows))}
         module = self._file.create_processing_module('behavior', "What the recording's callback found in the frames.")
         module.add(self._table('results', 'Results of the callback; of one with boxes, a row for each box.',
                                {**first, **others}))
@@ -369,13 +394,15 @@ def _column(kind: str, values: Sequence[Any]) -> Any:
     return ['' if value is None else _text(value) for value in values]
 
 
-def _column_names(flattening: Flattening) -> List[str]:
-    """As HDF5 can hold them, and no two alike."""
+def _column_names(flattening: Flattening, reserved: Sequence[str]) -> List[str]:
+    """As HDF5 can hold them, no two alike, and none that is ``reserved``."""
     names: List[str] = []
+    taken = set(reserved)
     for column in flattening.columns:
         name = _text(column.name).replace('/', '_').replace(':', '_')
-        while name in names:
+        while name in taken:
             name += '_'
+        taken.add(name)
         names.append(name)
     return names
 
