@@ -219,7 +219,37 @@ def test_state_begins_anew_with_each_block_and_the_notes_say_so(own_trial: Path,
     report, = process_many([own_trial], Tracker(), scheduler=cluster.address, block_frames=20)
     counts = [json.loads(line)['result'] for line in results_of(own_trial).splitlines()]
     assert counts == 3 * list(range(1, 21))
-    assert len(report.notes) == 1 and 'an object (Tracker)' in report.notes[0] and '20 frames' in report.notes[0]
+    assert len(report.notes) == 1 and 'an object (Tracker)' in report.notes[0] and 'each of the 3 blocks' in report.notes[0]
+
+
+def test_a_recording_of_one_block_has_nothing_to_tell_of_blocks(tmp_path: Path, cluster: DaskCluster) -> None:
+    paths = [tmp_path / 'a.tif', tmp_path / 'b.tif']
+    for path in paths:
+        with recorder(path, controls={'frames': 3}) as rec:
+            rec.recordVid()
+    reports = process_many(paths, Tracker(), scheduler=cluster.address)
+    assert [report.processed for report in reports] == [3, 3] and reports[0].notes == []
+
+
+class Summary:
+    """Puts a result as it is left, and then fails."""
+
+    def __enter__(self) -> Summary:
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self.cb_queue.put('summary')
+        raise ValueError('after the summary')
+
+    def __call__(self, buffer: Any, cb_queue: Any) -> None:
+        self.cb_queue = cb_queue
+
+
+def test_what_was_put_as_the_callback_was_left_is_stored_though_it_failed_then(own_trial: Path, cluster: DaskCluster
+                                                                              ) -> None:
+    report, = process_many([own_trial], Summary(), scheduler=cluster.address, block_frames=FRAMES)
+    assert [json.loads(line)['result'] for line in results_of(own_trial).splitlines()] == ['summary']
+    assert any('after the summary' in note for note in report.notes)
 
 
 # ---------------------------------------------------------------------- frames that fail
@@ -241,6 +271,7 @@ def test_frames_that_raise_die_or_hang_are_listed_and_all_others_processed(own_t
                            out=tmp_path)
     assert [(failure.page, failure.why) for failure in report.failures] == [(11, 'raised'), (30, 'died'), (44, 'hung')]
     assert not report.complete and (report.processed, report.results) == (FRAMES - 3, FRAMES - 2)
+    assert [note for note in report.notes if 'started again' in note and 'began anew' in note]
     told = [json.loads(line) for line in (tmp_path / 'trial_processed.failures.jsonl').read_text().splitlines()]
     assert [line['why'] for line in told] == ['raised', 'died', 'hung'] and 'ValueError: eleven' in told[0]['text']
     assert [page for page, status in enumerate(statuses(report.out)) if status == 'failed'] == [11, 30, 44]
@@ -262,6 +293,65 @@ def test_unreadable_pages_are_listed_and_told_as_lost(own_trial: Path, tmp_path:
         assert made.report.complete == 'no' and len(made) == FRAMES - 2
         assert [(loss.index, loss.count, loss.reason) for loss in made.losses] == [
             (6, 1, 'damaged'), (FRAMES - 1, 1, 'damaged')]
+    assert verify(report.out, threads=1).findings == []
+
+
+def flip_in_text(path: Path, page: int, old: bytes, new: bytes) -> None:
+    """Change some of what the page's text tells; its length stays."""
+    from ProcessedPiRecorder.recordings.reader import RecordingFile
+    with RecordingFile(path) as file:
+        text = file.page_text(page)
+    content = path.read_bytes()
+    assert text.count(old) == 1 and content.count(text) == 1 and len(old) == len(new)
+    path.write_bytes(content.replace(text, text.replace(old, new)))
+
+
+@pytest.mark.parametrize('kind', ['time', 'nonsense'])
+def test_a_page_s_text_is_believed_only_where_it_is_proven(own_trial: Path, tmp_path: Path, cluster: DaskCluster,
+                                                           kind: str) -> None:
+    with open_recording(own_trial) as trial:
+        times = trial.times_ns.tolist()
+        digits = str(times[5]).encode()
+    damaged = bytes([digits[0], *b'0000', *digits[5:]]) if kind == 'time' else b'x' * len(digits)
+    flip_in_text(own_trial, 5, digits, damaged)
+    report, = process_many([own_trial], means, scheduler=cluster.address, block_frames=20, out=tmp_path)
+    assert report.processed == FRAMES and report.failures == []
+    with open_recording(own_trial) as trial, open_recording(report.out) as made:
+        assert made.times_ns.tolist() == times and made.indices.tolist() == list(range(FRAMES))
+        assert [made.record(page).time_ns for page in (4, 5, 6)] == times[4:7]
+        np.testing.assert_array_equal(made[4], trial[4])
+        np.testing.assert_array_equal(made[5], 255 - trial[5])
+    assert verify(report.out, threads=1).findings == []
+
+
+def test_marks_and_settings_are_those_of_this_processing(tmp_path: Path, cluster: DaskCluster) -> None:
+    path = tmp_path / 'trial.tif'
+    with recorder(path, controls={'frames': 30, 'pace': True}, framerate=60, callback=slow, buffer_length=2,
+                  blocking=False) as rec:
+        rec.recordVid()
+        wait_until(lambda: rec.status().captured > 3)
+        rec.mark('lick')
+        rec.wait()
+    with open_recording(path) as trial:
+        marks = trial.marks
+        assert [mark['label'] for mark in marks] == ['lick']
+    report, = process_many([path], means, scheduler=cluster.address, out=tmp_path / 'made', buffer_length=3)
+    alone = process(path, means, out=tmp_path / 'alone.tif', buffer_length=3)
+    with open_recording(report.out) as made, open_recording(alone.out) as one:
+        for name in ('callback', 'buffer_length', 'record'):
+            assert made.settings[name] == one.settings[name]
+        assert made.settings['callback'].endswith('means') and made.metadata['processed']['marks'] == marks
+        assert [mark['label'] for mark in made.marks] == ['lick']
+
+
+def test_a_split_recording_with_a_file_missing_is_not_complete(tmp_path: Path, cluster: DaskCluster) -> None:
+    with recorder(tmp_path / 'split.tif', controls={'frames': 20}, split_frames=8) as rec:
+        rec.recordVid()
+    os.unlink(tmp_path / 'split_001.tif')
+    report, = process_many([tmp_path / 'split.tif'], means, scheduler=cluster.address, out=tmp_path / 'again')
+    with open_recording(report.out) as made:
+        assert made.report.complete == 'no' and 'split_001.tif' in ' '.join(made.report.reasons)
+        assert [(loss.index, loss.count, loss.reason) for loss in made.losses] == [(8, 8, 'source broke off')]
     assert verify(report.out, threads=1).findings == []
 
 
@@ -346,6 +436,20 @@ if __name__ == '__main__':
         ours.kill()
     _, left = psutil.wait_procs(family, 30)          # Dask's own patience is 60 s
     assert not left and left_in(tmp_path) == []
+
+
+def test_the_end_of_the_process_that_starts_the_workers_ends_the_run(own_trial: Path, tmp_path: Path) -> None:
+    ended: List[int] = []
+
+    def progress(done: int, total: int) -> None:
+        if done and not ended:
+            ended.extend({child.ppid() for child in worker_processes(os.getpid()) if '-c' in child.parent().cmdline()})
+            for parent in ended:
+                os.kill(parent, signal.SIGKILL)
+
+    with pytest.raises(errors.ClusterError, match='ended, with the process that starts them.*frames were done'):
+        process(own_trial, slow, workers=2, block_frames=4, progress=progress)
+    assert ended and left_in(tmp_path) in (['trial.tif'], ['trial.tif', 'trial_processed.partial.results.jsonl'])
 
 
 def test_what_progress_raises_ends_it_and_leaves_nothing(own_trial: Path, tmp_path: Path, cluster: DaskCluster) -> None:
@@ -540,6 +644,42 @@ def test_the_command_processes_many_on_a_cluster(trial: Path, tmp_path: Path, cl
     assert [report['processed'] for report in reports] == [FRAMES - 1, FRAMES - 1]
     assert left_in(tmp_path / 'made') == [f'{name}_processed.{end}' for name in 'ab'
                                           for end in ('failures.jsonl', 'results.jsonl', 'tif')]
+
+
+def test_one_that_fails_on_the_cluster_does_not_stop_the_others(trial: Path, tmp_path: Path, cluster: DaskCluster,
+                                                                own_folder: None, capfd: pytest.CaptureFixture[str]
+                                                                ) -> None:
+    from ProcessedPiRecorder.recordings.reader import RecordingFile
+    (tmp_path / 'own_counting.py').write_text(CALLBACK)
+    for name in ('a.tif', 'b.tif', 'c.tif'):
+        (tmp_path / name).write_bytes(trial.read_bytes())
+    with RecordingFile(tmp_path / 'b.tif') as file:
+        places = file.index()['strip_offset'].tolist()
+    with open('b.tif', 'r+b') as target:
+        for place in places:
+            target.seek(place + 4)
+            target.write(b'\xff' * 40)
+    with pytest.raises(SystemExit) as left:
+        main(('process', 'a.tif', 'b.tif', 'c.tif', '--callback', 'own_counting:count', '--scheduler', cluster.address,
+              '--out', 'made', '--json'))
+    told = json.loads(capfd.readouterr().out)
+    assert left.value.code == 3 and [Path(one['recording']).name for one in told] == ['a.tif', 'b.tif', 'c.tif']
+    assert 'no frame of' in told[1]['error'] and [one.get('processed') for one in told] == [FRAMES - 1, None, FRAMES - 1]
+
+
+def test_without_a_cluster_each_is_told_once(trial: Path, tmp_path: Path, own_folder: None,
+                                             capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+                                             ) -> None:
+    monkeypatch.setattr('ProcessedPiRecorder.processing.connecting.CONNECT_S', 1.0)
+    (tmp_path / 'own_counting.py').write_text(CALLBACK)
+    for name in ('a.tif', 'b.tif'):
+        (tmp_path / name).write_bytes(trial.read_bytes())
+    with pytest.raises(SystemExit) as left:
+        main(('process', 'a.tif', 'b.tif', '--callback', 'own_counting:count', '--scheduler', 'tcp://127.0.0.1:9',
+              '--json'))
+    told = json.loads(capfd.readouterr().out)
+    assert left.value.code == 3 and [one['recording'] for one in told] == ['a.tif', 'b.tif']
+    assert all('no Dask scheduler answers' in one['error'] for one in told)
 
 
 SCRIPT = """

@@ -87,6 +87,7 @@ class _Session:
         self._as_json, self._quiet, self._debug = as_json, quiet, debug
         self._told: List[Dict[str, Any]] = []
         self._seen: Dict[str, Path] = {}
+        self._begun = 0                              # tasks that were opened, for checking or for processing
         self.code = COMPLETE
 
     def process(self, path: Path) -> None:
@@ -111,25 +112,39 @@ class _Session:
 
     def process_on_cluster(self, paths: Sequence[Path]) -> None:
         """All together, so that the workers are never without work; what became of each is told at the end."""
-        from ..processing.cluster import process_tasks
         lengths = {path: length for path, length in ((path, self._frames_of(path)) for path in paths) if length}
         if not lengths:
             return
+        waiting = list(lengths)
+        while waiting:                               # one that fails does not stop the others
+            done = self._process_together(waiting)
+            waiting = waiting[done:]
+
+    def _process_together(self, paths: Sequence[Path]) -> int:
+        """Until one fails; returns how many need not be tried again."""
+        from ..processing.cluster import process_tasks
         wishes = self._wishes
         reports: List[ProcessReport] = []
-        what = next(iter(lengths)).name if len(lengths) == 1 else f'{len(lengths)} recordings'
-        shown = frame_bar(what, show=not self._quiet)
+        problem: Optional[RecorderError] = None
+        self._begun = 0
+        shown = frame_bar(paths[0].name if len(paths) == 1 else f'{len(paths)} recordings', show=not self._quiet)
         try:
             with shown:
-                process_tasks([partial(self._opened_task, path) for path in lengths], self._callback,
+                process_tasks([partial(self._opened_task, path) for path in paths], self._callback,
                               workers=wishes.workers, scheduler=wishes.scheduler, block_frames=wishes.block_frames,
                               progress=shown.show, each=reports.append)
         except RecorderError as error:
-            for path in list(lengths)[len(reports):]:
-                self._failed(path, error, USAGE if isinstance(error, SettingsError) else FAILED)
+            problem = error
         finally:
             for report in reports:
                 self._tell(report)
+        if problem is None:
+            return len(paths)
+        # Each is looked at once before the cluster is asked for; without one none of them can be processed.
+        end = len(paths) if self._begun <= len(paths) else len(reports) + 1
+        for path in paths[len(reports):end]:
+            self._failed(path, problem, USAGE if isinstance(problem, SettingsError) else FAILED)
+        return end
 
     def _frames_of(self, path: Path) -> int:
         """How many frames are to be processed; 0 where that has been told already, or cannot be done."""
@@ -149,6 +164,7 @@ class _Session:
 
     @contextmanager
     def _opened_task(self, path: Path) -> Iterator[Task]:
+        self._begun += 1
         with open_recording(path) as recording:
             yield self._task(recording, None)
 

@@ -30,7 +30,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -174,14 +174,13 @@ class _BlockRun:
         self._channel.send('frame', (called.page, called.lines, called.failure, encoded, called.seconds))
 
     def _leave(self, calls: CallsInOrder) -> None:
-        lines: List[bytes] = []
         problem = ''
         self._channel.send('leaving')
         try:
-            lines = calls.leave()
+            calls.leave()
         except BaseException as error:
             problem = RemoteError.of(error, 'CallbackError', "the callback's __exit__ failed: ").message
-        self._channel.send('left', (lines, problem))
+        self._channel.send('left', (calls.take_lines(), problem))
 
 
 def pages_of(recording: Recording, rate_hz: Optional[float]) -> Tuple[np.ndarray, np.ndarray]:

@@ -11,8 +11,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Mapping, Optional, Tuple
 
+import numpy as np
+
 from ..errors import ClusterError, RecordingFileError
-from ..reading import Recording
 from ..reading.copying import NewRecording
 from ..reading.kept import Opening, kept_open
 from ..recordings.bigtiff import remove
@@ -22,9 +23,11 @@ from ..recordings.reader import RecordingFile
 from ..recordings.tags import PageShape
 from ..report import Loss, Report
 from .block_process import pages_of
+from .task import Task
 
 __all__ = ['Assembly', 'BlockRecording']
 
+LOOK_BACK = 8              # pages that may have lost their texts one after the other
 DAMAGED = 'damaged'        # the reason that verify and repair know for pages that cannot be read
 
 
@@ -43,8 +46,8 @@ class BlockRecording:
             height, width = self._original.shape[1:3]
             shape = PageShape(height, width, 3 if self._original.pixel_format == 'bgr' else 1, level > 0)
             # Pages of another encoding cannot be taken as they are.
-            alike = self._own is not None and self._own.place(0)[0].shape == shape
-            self._encoder = None if alike else PageEncoder(*shape[:3])
+            self._alike = self._own is not None and self._own.place(0)[0].shape == shape
+            self._encoder = PageEncoder(*shape[:3])
             self._effort = 'huffman' if level else 'none'
             self._new = NewRecording(path, shape, {})
             self._stack = stack.pop_all()
@@ -54,20 +57,31 @@ class BlockRecording:
 
         encoded: (strip, effort) of that. cb_ms: that the call took; None: it did not come to its end.
         """
-        stored = self._stored(page)
+        stored = self._proven(page)
+        record = self._told_by_index(page) if stored is None else stored.record
         pressure = 0
         if encoded is not None:
             strip, effort = encoded
-        elif self._encoder is not None:
-            strip, effort = b''.join(self._encoder.encode(self._original.read(page), self._effort)), self._effort
-        else:
+        elif stored is not None and self._alike:
             strip, effort, pressure = self._strip(page), stored.effort, stored.pressure
-        self._new.add_encoded(strip, stored.record._replace(status=status, cb_ms=cb_ms), effort, pressure)
+        else:
+            strip, effort = b''.join(self._encoder.encode(self._original.read(page), self._effort)), self._effort
+        self._new.add_encoded(strip, record._replace(status=status, cb_ms=cb_ms), effort, pressure)
 
-    def _stored(self, page: int) -> StoredPage:
-        if self._own is not None:
-            return self._own.stored_page(page)
-        return StoredPage(page, 0, PageRecord(int(self._indices[page]), int(self._times_ns[page])), self._effort, 0)
+    def _proven(self, page: int) -> Optional[StoredPage]:
+        """What the page's text tells; None where there is none, or it is not what was written.
+
+        Number and time are in the index, too, which has a checksum of its own; marks and the like are then not told.
+        """
+        try:
+            return self._own.stored_page(page) if self._own is not None and self._own.is_intact(page) else None
+        except RecordingFileError:
+            return None
+
+    def _told_by_index(self, page: int) -> PageRecord:
+        record = PageRecord(int(self._indices[page]), int(self._times_ns[page]))
+        before = next(filter(None, map(self._proven, range(page - 1, max(page - LOOK_BACK, -1), -1))), None)
+        return record if before is None else record._replace(host_ns=before.record.host_ns)     # arrivals keep order
 
     def _strip(self, page: int) -> bytes:
         assert self._own is not None
@@ -98,16 +112,17 @@ class BlockRecording:
 class Assembly:
     """The processed recording, put together of the blocks' recordings in their order. One thread.
 
-    path: of the new file, while it is made; name: that it will bear. original: whose settings, camera and losses
-    behind its last page it takes over. Raises RecordingFileError.
+    path: of the new file, while it is made; name: that it will bear. task: whose original's camera and losses behind
+    its last page it takes over. Raises RecordingFileError.
     """
 
-    def __init__(self, path: Path, name: str, original: Recording, metadata: Mapping[str, Any]) -> None:
-        self._path, self._name, self._original = path, name, original
+    def __init__(self, path: Path, name: str, task: Task) -> None:
+        self._path, self._name, self._original, self._indices = path, name, task.recording, task.indices
         self._new: Optional[NewRecording] = None
         self._next_index = 0
         self._last_ns: Optional[int] = None
-        about = {'settings': original.settings, 'metadata': dict(metadata), 'camera': original.camera}
+        about = {'settings': task.stored_settings(), 'metadata': task.stored_metadata(),
+                 'camera': task.recording.camera}
         self._about = {key: value for key, value in about.items() if value}
 
     @property
@@ -135,12 +150,19 @@ class Assembly:
         stored = source.stored_page(page)
         record = stored.record
         missing = record.index - self._next_index - sum(int(loss['count']) for loss in record.lost)
-        if missing > 0:                    # pages of the original that could not be read
+        if missing > 0:
             first: Mapping[str, Any] = {'index': self._next_index, 'count': missing, 'time_ns': self._last_ns,
-                                        'reason': DAMAGED}
+                                        'reason': self._why_missing(self._next_index, missing)}
             stored = stored._replace(record=record._replace(lost=(first, *record.lost)))
         new.add(source, page, stored)
         self._next_index, self._last_ns = record.index + 1, record.time_ns
+
+    def _why_missing(self, first: int, count: int) -> str:
+        """Of frames that no page tells of: the original has them, and they could not be read; or it has not, either."""
+        begin, end = np.searchsorted(self._indices, (first, first + count))
+        if begin < end:
+            return DAMAGED
+        return 'source broke off' if self._original.missing_files else 'camera gap'
 
     def finish(self, report: Report, last_index: int) -> Report:
         """Write its verdict, and close it. Blocks until the disk has it. last_index: of the original's last page."""

@@ -158,10 +158,9 @@ class CallsInOrder:
             if callable(entered):
                 self._callback = entered
 
-    def leave(self) -> List[bytes]:
-        """Leave it; returns what was put meanwhile. Raises what it raises."""
+    def leave(self) -> None:
+        """Leave it. Raises what it raises; ``take_lines`` has what was put meanwhile."""
         self._stack.close()
-        return self._take_lines()
 
     def calls(self, start: int, stop: int, overlap_from: int = 0) -> Iterator[Called]:
         """Call for the pages ``start`` … ``stop``, after filling the deque with those before (from ``overlap_from``).
@@ -204,7 +203,7 @@ class CallsInOrder:
             self._end_if_forked()
             failure = self._failure(page, 'raised', RemoteError.of(error, 'CallbackError').traceback)
         seconds = time.perf_counter() - began
-        return Called(page, self._take_lines(), failure, None if failure else returned, seconds)
+        return Called(page, self.take_lines(), failure, None if failure else returned, seconds)
 
     def _end_if_forked(self) -> None:
         """A fork that comes back from the call would go on in our place."""
@@ -217,6 +216,7 @@ class CallsInOrder:
     def _store(self, result: Any) -> None:
         self._lines.append(encode_line(*self._present, result))
 
-    def _take_lines(self) -> List[bytes]:
+    def take_lines(self) -> List[bytes]:
+        """What was put since it was last asked for, as lines of the results file."""
         lines, self._lines = self._lines, []
         return lines

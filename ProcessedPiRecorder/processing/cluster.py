@@ -25,7 +25,7 @@ import uuid
 from pathlib import Path
 from typing import Any, Callable, ContextManager, Deque, Dict, Iterator, List, NamedTuple, Optional, Sequence, Union
 
-from ..errors import ClusterError, SettingsError
+from ..errors import ClusterError, RecorderError, SettingsError
 from ..reading import Recording, opened
 from ..settings import DEFAULT_CB_TIMEOUT_S, SUFFIXES
 from ..termination import terminated_tidily
@@ -51,6 +51,8 @@ PROBE_FRAMES = 4
 DEFAULT_LEVEL, DEFAULT_START_S = 6, 60.0
 #: Workers may take so long to let go of blocks that nobody wants any more.
 LEAVE_S = 10.0
+#: So long nothing may come of the workers before it is looked whether they are there.
+LOOK_S = 2.0
 PathOrRecording = Union[str, Path, Recording]
 
 
@@ -182,7 +184,7 @@ class _Run:
             try:
                 self._tell()
                 for make in tasks:
-                    self._submit_all(collectors.enter_context(Collector(make)))
+                    self._submit_all(self._begun(make, collectors))
                 while self._waiting:
                     self._write_next()
             except KeyboardInterrupt as interrupt:         # of whatever kind; that one goes on
@@ -191,6 +193,14 @@ class _Run:
             finally:
                 self._let_go()             # before the collectors remove what workers may still be writing
         return self._reports
+
+    def _begun(self, make: Callable[[], ContextManager[Task]], collectors: contextlib.ExitStack) -> Collector:
+        try:
+            return collectors.enter_context(Collector(make))
+        except RecorderError:
+            while self._waiting:           # what stands against this one is none of theirs
+                self._write_next()
+            raise
 
     def _submit_all(self, collector: Collector) -> None:
         task = collector.task
@@ -236,7 +246,10 @@ class _Run:
         """Wait for the block that is next in order, and write what came of it."""
         under = self._waiting[0]
         while not under.future.done():
-            self._note(self._finished.get())
+            try:
+                self._note(self._finished.get(timeout=LOOK_S))
+            except queue.Empty:
+                self._see_to_workers(under)
         result = self._result(under)
         self._waiting.popleft()
         self._ahead.pop(under.future.key, None)
@@ -244,9 +257,16 @@ class _Run:
         self._written += result.stop - result.start
         self._tell()
         if result.stop == under.order.opening.pages:
-            self._reports.append(under.collector.finish(self._notes()))
+            self._reports.append(under.collector.finish(self._notes(under.collector)))
             self._each(self._reports[-1])
         return result
+
+    def _see_to_workers(self, under: _Under) -> None:
+        """Nothing has come for a while: raise ClusterError where nobody is there any more who would start workers."""
+        if not self._cluster.alive():
+            raise ClusterError(f'{self._cluster.where} ended, with the process that starts them. '
+                               f'{self._written:,} of {self._total:,} frames were done'
+                               f'{under.collector.what_is_kept()}; nothing more has its final name')
 
     def _note(self, future: Any) -> None:
         """A block is done; for the progress."""
@@ -294,11 +314,11 @@ class _Run:
         return (f'{f"{why}, " if why else ""}after {self._written:,} of {self._total:,} frames{kept}; nothing more has '
                 'its final name')
 
-    def _notes(self) -> List[str]:
+    def _notes(self, collector: Collector) -> List[str]:
         notes = [*self._cluster.notes, *self._sent.notes]
-        if self._state and self._written > (self._block_frames or 0):
-            notes.append(f'the callback is {self._state}: each block of about {self._block_frames:,} frames began with '
-                         'a fresh copy of it, so whatever it carries from frame to frame began anew there')
+        if self._state and collector.blocks > 1:
+            notes.append(f'the callback is {self._state}: each of the {collector.blocks:,} blocks began with a fresh '
+                         'copy of it, so whatever it carries from frame to frame began anew there')
         return notes
 
     def _let_go(self) -> None:
@@ -307,7 +327,7 @@ class _Run:
         client = self._cluster.client
         futures = [under.future for under in self._waiting]
         self._waiting.clear()
-        if client.status == 'running':
+        if client.status == 'running' and self._cluster.alive():
             try:
                 client.run(end_processes, self._job, on_error='ignore')
                 if futures:                # what they were writing is about to be removed

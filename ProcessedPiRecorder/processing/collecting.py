@@ -29,7 +29,7 @@ class Collector:
 
     Left before, nothing has its final name; results that were there are kept (see Outputs). One thread.
 
-    make: opens a context whose value is the Task.
+    make: opens a context whose value is the Task. blocks: how many were taken.
     """
 
     def __init__(self, make: Callable[[], ContextManager[Task]]) -> None:
@@ -37,7 +37,7 @@ class Collector:
         self._stack = contextlib.ExitStack()
         self._file: Optional[FileIO] = None
         self._assembly: Optional[Assembly] = None
-        self._results = self._processed = 0
+        self._results = self._processed = self.blocks = 0
         self._failures: List[Failure] = []
         self._notes: Dict[str, None] = {}         # in their order, each once
 
@@ -49,8 +49,7 @@ class Collector:
             stack.callback(self._close)
             if self._outputs.out is not None:
                 self._refuse_full_disk(self._outputs.out)
-                self._assembly = Assembly(self._outputs.work_tif, self._outputs.out.name, self._recording,
-                                          self._metadata())
+                self._assembly = Assembly(self._outputs.work_tif, self._outputs.out.name, self.task)
             self._stack = stack.pop_all()
         return self
 
@@ -63,11 +62,6 @@ class Collector:
         if self._assembly is not None:
             self._assembly.abandon()
 
-    def _metadata(self) -> Dict[str, Any]:
-        recording = self._recording
-        origin = {'recording': recording.path.name, 'frames': len(recording)}
-        return {**recording.metadata, **(self.task.settings.get('metadata') or {}), 'processed': origin}
-
     def _refuse_full_disk(self, out: Path) -> None:
         refuse_full_disk(out, self.task.settings.get('disk_reserve_mb'), 0, overwrite=False)
 
@@ -75,6 +69,7 @@ class Collector:
         """The next block. Raises ProcessingError where it cannot be written."""
         for name, level, text in block.logs:
             logging.getLogger(name).log(level, '%s', text)
+        self.blocks += 1
         self._notes.update(dict.fromkeys(block.notes))
         self._failures += block.failures
         self._results += block.results
@@ -144,15 +139,18 @@ class Collector:
         if base is None:
             base = Report('unknown')
             reasons.append(f'there is no verdict on {self._recording.path.name} that could be taken over')
+        missing = self._recording.missing_files
+        if missing:
+            reasons.insert(0, f'files of the original are missing ({", ".join(missing[:3])})')
         if unreadable:
             reasons.insert(0, f'{unreadable} frame{"s" if unreadable > 1 else ""} could not be read')
         failed = len(self._failures) - unreadable
         return replace(
-            base, complete='no' if unreadable else base.complete, reasons=reasons, callback_errors=failed,
+            base, complete='no' if unreadable or missing else base.complete, reasons=reasons, callback_errors=failed,
             callback_restarts=0, latency_ms={}, callback_ms={}, ring_frames=0, ring_high_water=0, results=self._results,
             stopped='end of source', warnings=list(base.warnings),
             errors=[f'frame {failure.index}: {failure.why}' for failure in self._failures[:20]])
 
     def what_is_kept(self) -> str:
         """Of results so far, in words that go on a sentence."""
-        return f'; results so far are in {self._outputs.kept}' if self._file is not None else ''
+        return self._outputs.what_is_kept()

@@ -53,12 +53,14 @@ class Cluster(NamedTuple):
     """Where the work is done.
 
     client: a distributed.Client. slots: blocks that are worked on at once. where: in words. notes: to be told.
+    alive: whether whoever starts workers again is there; of somebody else's cluster that is not known here.
     """
 
     client: Any
     slots: int
     where: str
     notes: Tuple[str, ...] = ()
+    alive: Callable[[], bool] = lambda: True
 
 
 @contextmanager
@@ -104,7 +106,8 @@ def _own_cluster(distributed: Any, workers: int) -> Iterator[Cluster]:
         stack.callback(_end_workers, process)
         client = stack.enter_context(distributed.Client(scheduler, set_as_default=False))
         _await_workers(client, workers, START_S, f'{workers} workers on this machine did not start', process)
-        yield Cluster(client, workers, f'{workers} worker{"s" * (workers > 1)} on this machine')
+        yield Cluster(client, workers, f'{workers} worker{"s" * (workers > 1)} on this machine',
+                      alive=lambda: process.poll() is None)
 
 
 def _own_scheduler(distributed: Any) -> Any:
@@ -131,6 +134,9 @@ def _package_folder() -> str:
 
 
 def _end_workers(process: 'subprocess.Popen[bytes]') -> None:
+    if process.poll() is not None:         # ended by somebody else, who left the workers behind
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
     process.terminate()
     try:
         process.wait(END_S)

@@ -72,6 +72,18 @@ class Task:
         known = self.recording.indices
         return np.arange(len(self.recording), dtype=np.int64) if known is None else known
 
+    def stored_settings(self) -> Dict[str, Any]:
+        """What a processed recording tells of its settings: the original's, and in place of some this processing's."""
+        own = _checked(self.settings, self.callback, self.record, self.outputs, self.recording).as_dict()
+        taken = {'callback', 'record', *self.settings} - {'metadata'}
+        return {**self.recording.settings, **{name: own[name] for name in taken}}
+
+    def stored_metadata(self) -> Dict[str, Any]:
+        """The original's, what was told, and where the pages come from; the original's marks, which no page tells."""
+        recording = self.recording
+        origin = {'recording': recording.path.name, 'frames': len(recording), 'marks': recording.marks}
+        return {**recording.metadata, **(self.settings.get('metadata') or {}), 'processed': origin}
+
     def tell(self, done: int) -> None:
         """So many frames are done."""
         if self.progress is not None:
@@ -102,9 +114,16 @@ def task_for(recording: Recording, callback: Any, *, out: Any, results: Any, ove
                               '(uint8); convert it first')
     rate_hz = _rate(recording, rate_hz)
     outputs = Outputs(recording, out, results, overwrite)
-    Settings(**{**settings, 'metadata': settings.get('metadata', {})}, callback=callback, record=record, display=False,
-             tif_path=outputs.out, write_vid=outputs.out is not None, pixel_format=recording.pixel_format)
+    _checked(settings, callback, record, outputs, recording)
     return Task(recording, callback, outputs, record, settings, rate_hz, progress)
+
+
+def _checked(settings: Mapping[str, Any], callback: Callable[..., Any], record: str, outputs: Outputs,
+             recording: Recording) -> Settings:
+    """The recorder's, for this. Raises SettingsError."""
+    return Settings(**{**settings, 'metadata': settings.get('metadata', {})}, callback=callback, record=record,
+                    display=False, tif_path=outputs.out, write_vid=outputs.out is not None,
+                    pixel_format=recording.pixel_format)
 
 
 def _settings(recording: Recording, told: Mapping[str, Any]) -> Dict[str, Any]:

@@ -253,6 +253,9 @@ class _BlockWatch:
                 f'one for page {page}: {_in_short(text)}', '')
         elif self._next >= self._order.stop:
             self._enter('left')
+        else:
+            self._notes.append("a process of the callback's ended within a block and was started again; its state, and "
+                               'its deque, began anew then')
 
 
 def _in_short(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from ..errors import RecordingFormatError, TooLargeError
+from ..errors import RecordingFileError, RecordingFormatError, TooLargeError
 from ..frame import Frame, left, right
 from ..memory import available_memory
 from ..recordings.encoder import EFFORTS
@@ -252,12 +252,16 @@ class Recording(Sequence[Frame]):
     def marks(self) -> List[Dict[str, Any]]:
         """The events: ``{'label', 'time_ns', 'index', 'page'}`` each; those that fall on no page here come last.
 
-        Their index and page are None: they are beyond the last frame, or in a file that is missing.
+        Their index and page are None: they are beyond the last frame, in a file that is missing, or on a page whose
+        text is damaged.
         """
         found: List[Dict[str, Any]] = []
         if isinstance(self._source, OwnPages):
             for page in np.flatnonzero(self._source.column('marks')):
-                record = self.record(int(page))
+                try:
+                    record = self.record(int(page))
+                except RecordingFileError:
+                    continue                   # the report tells its marks all the same
                 found.extend({'label': mark['label'], 'time_ns': mark['time_ns'], 'index': record.index,
                               'page': int(page)} for mark in record.marks)
         report = self.report
