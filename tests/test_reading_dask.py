@@ -183,6 +183,13 @@ def test_who_reads_is_not_cut_off_when_others_take_the_place(tmp_path: Path, mon
         assert all((block == array).all() for block in blocks)
 
 
+def test_one_that_has_been_closed_opens_itself_for_its_blocks(tmp_path: Path) -> None:
+    write(tmp_path / 'a.tif')
+    with open_recording(tmp_path / 'a.tif') as rec:
+        pass
+    np.testing.assert_array_equal(rec.to_dask(10).compute(scheduler='synchronous'), whole())
+
+
 def test_a_file_that_was_replaced_is_noticed(tmp_path: Path) -> None:
     write(tmp_path / 'a.tif')
     with open_recording(tmp_path / 'a.tif') as rec:

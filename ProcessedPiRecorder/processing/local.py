@@ -8,7 +8,7 @@ import time
 import warnings
 from pathlib import Path
 from queue import Empty
-from typing import Any, Callable, Dict, List, Optional, Tuple, Union
+from typing import Any, Callable, List, Optional, Tuple, Union
 
 import numpy as np
 
@@ -152,7 +152,7 @@ class _Run:
         if own.get('ring_frames') is None and own.get('ring_mb') is None:
             frame_bytes = self._recording.nbytes // len(self._recording)
             own['ring_frames'] = max(8, min(RING_FRAMES, RING_BYTES // frame_bytes))
-        own['metadata'] = self._metadata(own.get('metadata'))
+        own['metadata'] = task.stored_metadata()
         callback = watched(task.callback, self._trail, task.indices, own.get('cb_timeout') or DEFAULT_CB_TIMEOUT_S)
         # A recording that is still being made may have more pages by now; these are the ones that were asked for.
         camera = ReplayCamera(self._recording.absolute_files[0], 'fastest', original_times=True, rate_hz=task.rate_hz,
@@ -160,12 +160,6 @@ class _Run:
         return ProcessedPiRecorder(
             outputs.work_tif, camera=camera, callback=callback, cb_type='3Proc', blocking=False, display=False,
             write_vid=outputs.out is not None, pixel_format=self._recording.pixel_format, record=task.record, **own)
-
-    def _metadata(self, told: Any) -> Dict[str, Any]:
-        """The original's, what was told, and where the pages come from; the original's marks, which no page tells."""
-        recording = self._recording
-        origin = {'recording': recording.path.name, 'frames': len(recording), 'marks': recording.marks}
-        return {**recording.metadata, **(told or {}), 'processed': origin}
 
     def _watch(self, recorder: ProcessedPiRecorder) -> None:
         while True:

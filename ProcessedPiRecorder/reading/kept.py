@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Iterator, NamedTuple, Optional, Tuple
 
-from ..errors import RecordingFileError
+from ..errors import RecorderStateError, RecordingFileError
 
 if TYPE_CHECKING:
     from .recording import Recording
@@ -52,8 +52,11 @@ def opening_of(recording: Recording) -> Opening:
 def _id_of(recording: Recording) -> str:
     if not recording.is_ours:
         return ''
-    with recording.own_pages() as own:
-        return own.recording_id
+    try:
+        with recording.own_pages() as own:
+            return own.recording_id
+    except RecorderStateError:             # it is closed; blocks open their own
+        return ''
 
 
 def _states(files: Tuple[Path, ...]) -> Tuple[Tuple[str, int, int], ...]:
