@@ -407,7 +407,7 @@ def test_a_scheduler_that_dies_in_mid_run_is_told_and_nothing_is_half_written(ow
     made = tmp_path / 'made'
     made.mkdir()
     try:
-        with pytest.raises(errors.ClusterError, match=r'went away.* of 60 frames were done; results so far are in'):
+        with pytest.raises(errors.ClusterError, match=r'went away.* of 60 frames were done; the results so far are in'):
             process_many([own_trial], slow, scheduler=cluster.address, block_frames=5, out=made,
                          progress=lambda done, total: cluster.scheduler.kill() if done >= FRAMES // 2 else None)
     finally:
@@ -457,7 +457,7 @@ def test_what_progress_raises_ends_it_and_leaves_nothing(own_trial: Path, tmp_pa
     def enough(done: int, total: int) -> None:
         if done >= 40:                     # more than is under way at once, so some are written
             raise KeyboardInterrupt
-    with pytest.raises(KeyboardInterrupt, match=r'^after \d+ of 60 frames; results so far are in .*partial'):
+    with pytest.raises(KeyboardInterrupt, match=r'^after \d+ of 60 frames; the results so far are in .*partial'):
         process_many([own_trial], means, scheduler=cluster.address, block_frames=5, progress=enough, out=tmp_path)
     assert left_in(tmp_path) == ['trial.tif', 'trial_processed.partial.results.jsonl']
 
@@ -612,7 +612,7 @@ def test_the_disk_reserve_holds_for_blocks_too(own_trial: Path, tmp_path: Path,
             pass
     assert left_in(tmp_path) == ['trial.tif']
     block.write_bytes(own_trial.read_bytes())
-    with pytest.raises(errors.ProcessingError, match='ended early: .*to stay free.*; results so far are in'), \
+    with pytest.raises(errors.ProcessingError, match='ended early: .*to stay free.*; the results so far are in'), \
             collecting(own_trial, out=out, told={}) as collector:
         monkeypatch.setattr('ProcessedPiRecorder.recordings.space.LEAST_RESERVE_MB', 1e12)      # others fill it
         collector.add(BlockResult(0, FRAMES, b'{}\n', 1, FRAMES, [], str(block)))
