@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import re
 import shutil
 import signal
 import time
@@ -310,7 +311,8 @@ def test_frames_that_fail_are_listed_and_the_others_go_on(plain: Path, tmp_path:
     assert statuses(tmp_path / 'out.tif') == ['failed' if n in failed else 'raw' for n in range(FRAMES)]
     with open(tmp_path / 'out.failures.jsonl') as file:
         assert [json.loads(line) for line in file] == [failure._asdict() for failure in report.failures]
-    assert any('started again 2 times' in note for note in report.notes)
+    # A process that dies at the very last frame may be started again before the end of the source is known.
+    assert any(re.search('started again [23] times', note) for note in report.notes)
 
 
 @pytest.mark.usefixtures('quick_restarts')
