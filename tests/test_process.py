@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import tifffile
 from camera_kit import run as play
-from recording_tools import pages, recorder, results, run_script, statuses, wait_until
+from recording_tools import paced, pages, recorder, results, run_script, statuses, wait_until
 
 from ProcessedPiRecorder import errors, open_recording
 from ProcessedPiRecorder.cameras import CameraRequest, ReplayCamera
@@ -48,6 +48,11 @@ def measure(buffer: Any, cb_queue: Any) -> None:
 
 def number(buffer: Any, cb_queue: Any) -> None:
     cb_queue.put(buffer[-1].index)
+
+
+def number_and_frame(buffer: Any, cb_queue: Any) -> np.ndarray:
+    cb_queue.put(buffer[-1].index)
+    return np.asarray(buffer[-1])
 
 
 def invert(buffer: Any, cb_queue: Any) -> np.ndarray:
@@ -599,21 +604,51 @@ def test_results_kept_of_a_run_never_take_the_place_of_the_originals(tmp_path: P
     assert process(path, measure, out=tmp_path / 'other.tif').complete
 
 
-@pytest.mark.parametrize(('lines', 'overwrite', 'stays'), [(900, False, True), (900, True, False), (1, False, False)])
-def test_what_an_earlier_run_kept_stays_where_it_is_more(plain: Path, tmp_path: Path, lines: int, overwrite: bool,
-                                                         stays: bool, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize('overwrite', [False, True])
+def test_what_an_earlier_run_kept_stays_beside_the_new(plain: Path, tmp_path: Path, overwrite: bool) -> None:
     def interrupt(done: int, total: int) -> None:
         if done >= 3:
             raise KeyboardInterrupt
 
-    kept = tmp_path / 'a.partial.results.jsonl'
-    kept.write_text('an earlier result\n' * lines)
-    before = kept.read_text()
-    says = 'holds more results, of an earlier run, and stays' if stays else 'the results so far are in'
+    kept, second = tmp_path / 'a.partial.results.jsonl', tmp_path / 'a.partial_2.results.jsonl'
+    kept.write_text('an earlier result\n')
+    says = rf'the results so far are in {kept if overwrite else second};'
     with pytest.raises(KeyboardInterrupt, match=says):
         process(plain, slow, results=tmp_path / 'a.results.jsonl', overwrite=overwrite, progress=interrupt)
-    assert left_over(tmp_path) == [kept.name] and (kept.read_text() == before) == stays
-    assert ('those of this run are not kept' in caplog.text) == stays
+    assert left_over(tmp_path) == [kept.name] + [second.name] * (not overwrite)
+    assert (kept.read_text() == 'an earlier result\n') == (not overwrite)
+
+
+def test_overwriting_replaces_nothing_of_other_recordings(plain: Path, tmp_path: Path) -> None:
+    with recorder(tmp_path / 'other.tif', controls={'frames': 20}, split_frames=8) as rec:
+        rec.recordVid()
+    for part in (1, 2):
+        (tmp_path / f'other_00{part}.tif').rename(tmp_path / f'out_00{part}.tif')
+    parts = {name: (tmp_path / name).read_bytes() for name in ('out_001.tif', 'out_002.tif')}
+    process(plain, number_and_frame, out=tmp_path / 'out.tif', overwrite=True)
+    process(plain, number_and_frame, out=tmp_path / 'out.tif', overwrite=True)
+    assert {name: (tmp_path / name).read_bytes() for name in parts} == parts
+    with pytest.raises(errors.ProcessingError, match=r'out_001\.tif exists already, and is no file of a rec'):
+        process(plain, number_and_frame, out=tmp_path / 'out.tif', overwrite=True, split_frames=10)
+    assert {name: (tmp_path / name).read_bytes() for name in parts} == parts
+    (tmp_path / 'x.tiff').write_bytes(plain.read_bytes())
+    (tmp_path / 'x.results.jsonl').write_text('of x.tiff')
+    with pytest.raises(errors.ProcessingError, match=r'may hold the results of x\.tiff'):
+        process(plain, number, out=tmp_path / 'x.tif', overwrite=True)
+    assert (tmp_path / 'x.results.jsonl').read_text() == 'of x.tiff'
+
+
+def test_a_recording_that_is_being_made_is_never_overwritten(plain: Path, tmp_path: Path) -> None:
+    with recorder(tmp_path / 'live.tif', controls=paced(), split_frames=10, blocking=False) as rec:
+        rec.recordVid()
+        wait_until(lambda: (tmp_path / 'live_002.tif').exists())
+        with pytest.raises(errors.RecordingFileError, match='is being recorded at this moment'):
+            process(plain, number, out=tmp_path / 'live.tif', overwrite=True)
+        with pytest.raises(errors.RecordingFileError, match=r'being recorded at this moment .* come to live_\d{3}'), \
+                recorder(tmp_path / 'live.tif', overwrite=True) as second:
+            second.recordVid()
+        report = rec.stopVid()
+    assert report.complete == 'yes' and len(report.files) >= 3
 
 
 def test_overwriting_leaves_nothing_of_the_older_run(plain: Path, tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ from typing import Dict, Iterator
 
 from ..errors import RecordingFileError
 from ..reading import Recording, open_recording
-from ..recordings.bigtiff import refuse_if_recording, remove
+from ..recordings.bigtiff import remove
 from ..recordings.part import parts_on_disk
+from ..recordings.salvage import refuse_if_going_on
 
 __all__ = ['OlderFiles', 'are_same']
 
@@ -33,10 +34,12 @@ class OlderFiles:
         self.refuse_running()
 
     def refuse_running(self) -> None:
-        """Raise RecordingFileError where another recorder writes it: of a split one it is the last file that tells."""
-        for path in (self._final, *self._parts):
-            if path.is_file():
-                refuse_if_recording(path)
+        """Raise RecordingFileError where another recorder is making it."""
+        refuse_if_going_on(self._final)
+
+    def __contains__(self, path: Path) -> bool:
+        """Whether it is one of those behind the first one, or leads to one."""
+        return any(are_same(path, part) for part in self._parts)
 
     def remove(self) -> None:
         """Remove those behind the first one, whose place the new one has taken; what came to be since stays.

@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
 from ..errors import ProcessingError
+from ..exports.older import OlderFiles, are_same
 from ..reading import Recording
 from ..recordings.bigtiff import sync_folder
 from ..recordings.part import part_path
 from ..recordings.results import results_path
-from ..recordings.salvage import remove_older_parts
 from ..recordings.whole import rename_new
 from ..recordings.workfolder import LocksMissing, claim_folder, release_folder
+from ..settings import SUFFIXES
 from ..termination import undisturbed
 from .report import Failure
 
@@ -43,8 +44,8 @@ class Outputs:
     """The files that processing a recording makes.
 
     Usage: ``with outputs: …`` makes the work folder and removes it; ``publish`` in between gives the names. Left by
-    an exception, results that there are so far are kept as ``kept``, ``trial_processed.partial.results.jsonl``; but
-    where an earlier run has left more of them there, those stay (unless ``overwrite``).
+    an exception, results that there are so far are kept as ``kept``, ``trial_processed.partial.results.jsonl``; where
+    an earlier run has left some there, with a number (unless ``overwrite``).
 
     Raises ProcessingError where a file exists (unless ``overwrite``), or is one of the recording's own.
 
@@ -72,6 +73,7 @@ class Outputs:
         self.work_results = results_path(self.work_tif)
         self._lock = -1
         self._refuse()
+        self._older = OlderFiles(self.out, recording) if overwrite and self.out is not None else None
 
     # ------------------------------------------------------------------ before it begins
 
@@ -88,6 +90,18 @@ class Outputs:
             if os.path.lexists(path) and not (self.overwrite and path.is_file()):
                 raise ProcessingError(f'{path} exists already and is not touched; choose another name, or pass '
                                       'overwrite=True')
+
+        self._refuse_others_results()
+
+    def _refuse_others_results(self) -> None:
+        """Results have the name of their recording without its suffix, so they may be of one with the other suffix."""
+        if self.out is None or self.results != results_path(self.out) or not self.results.exists():
+            return
+        others = [path.name for path in map(self.out.with_suffix, SUFFIXES)
+                  if path != self.out and path.is_file() and not are_same(path, self.out)]
+        if others:
+            raise ProcessingError(f'{self.results} exists already, and may hold the results of {", ".join(others)}; '
+                                  'move it, or choose another name')
 
     def _is_original(self, path: Path) -> bool:
         real = Path(os.path.realpath(path))
@@ -132,27 +146,22 @@ class Outputs:
     def _keep_results(self) -> None:
         """What a run that ends early has brought so far is kept under a name that says what it is."""
         try:
-            if self._earlier_kept_more():
-                log.warning('%s holds more results, of an earlier run, and stays; those of this run are not kept',
-                            self.kept)
-            elif _size(self.work_results):
-                _move(self.work_results, self.kept, overwrite=True)
+            if _size(self.work_results):
+                _move(self.work_results, self._place_to_keep(), self.overwrite)
         except OSError as error:
             raise ProcessingError(f'the results so far cannot be kept as {self.kept}: {error}') from error
 
-    def _earlier_kept_more(self) -> bool:
-        return not self.overwrite and _size(self.kept) > _size(self.work_results) > 0
+    def _place_to_keep(self) -> Path:
+        """Beside what earlier runs have left: which of them is worth more, only their user knows."""
+        place, number = self.kept, 1
+        while not self.overwrite and os.path.lexists(place):
+            number += 1
+            place = self.kept.with_name(f'{self.kept.name[:-len(RESULTS)]}_{number}{RESULTS}')
+        return place
 
     def what_is_kept(self) -> str:
         """What becomes of the results so far when the run ends early now, in words that go on a sentence."""
-        if self._earlier_kept_more():
-            return f'; {self.kept} holds more results, of an earlier run, and stays; those of this run are not kept'
-        return f'; the results so far are in {self.kept}' if _size(self.work_results) else ''
-
-    @property
-    def partial(self) -> Optional[Path]:
-        """Where the results of a run that ended early are, once it has; None where there are none."""
-        return self.kept if self.kept.exists() else None
+        return f'; the results so far are in {self._place_to_keep()}' if _size(self.work_results) else ''
 
     # ------------------------------------------------------------------ the end
 
@@ -164,6 +173,9 @@ class Outputs:
         """
         if self.out is not None and not self._made_parts():
             raise ProcessingError(f'no frame of {self._recording} could be read, so there is nothing to record')
+        self._refuse_others_parts()
+        if self._older is not None:
+            self._older.refuse_running()                   # once more: it took its time
         try:
             with undisturbed():                            # results without their recording would pass for all there is
                 written = self._publish(failures)
@@ -192,8 +204,17 @@ class Outputs:
         parts = self._made_parts()
         for number in reversed(range(len(parts))):         # the first file last: it is what people open
             _move(parts[number], part_path(out, number), self.overwrite)
-        if self.overwrite:
-            remove_older_parts(out, len(parts))
+        if self._older is not None:
+            self._older.remove()
+
+    def _refuse_others_parts(self) -> None:
+        if self.out is None:
+            return
+        for number in range(1, len(self._made_parts())):
+            path = part_path(self.out, number)
+            if os.path.lexists(path) and (self._older is None or path not in self._older):
+                raise ProcessingError(f'{path} exists already, and is no file of a recording that is overwritten; move '
+                                      'it, or choose another name')
 
     def _made_parts(self) -> List[Path]:
         parts: List[Path] = []

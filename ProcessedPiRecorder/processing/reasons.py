@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
@@ -14,7 +15,8 @@ from ..report import Report
 
 __all__ = ['Run', 'reasons']
 
-RESULTS, PARTIAL, FAILURES = '.results.jsonl', '.partial.results.jsonl', '.failures.jsonl'
+RESULTS, FAILURES = '.results.jsonl', '.failures.jsonl'
+PARTIAL = re.compile(r'\.partial(_\d+)?\.results\.jsonl')
 #: Burnt into the pixels, so that the callback sees them.
 BURNT = ('timestamp', 'report_Hz', 'monitor_qs')
 
@@ -43,7 +45,7 @@ def _of_files(run: Run) -> Iterator[str]:
     path = run.results.path
     if path is None or not path.name.endswith(RESULTS):
         return
-    if path.name.endswith(PARTIAL):
+    if PARTIAL.search(path.name):
         yield 'the run was ended early, and these are the results that there were'
         return
     failures = path.with_name(path.name[:-len(RESULTS)] + FAILURES)

@@ -25,6 +25,8 @@ __all__ = ['BlockResult', 'end_processes', 'itself', 'run_block']
 #: So many frames in a row whose calls die or hang: then it is not the frames.
 MOST_DEATHS_IN_A_ROW = 6
 MOST_LOGS = 100
+STARTED_AGAIN = ("a process of the callback's ended within a block and was started again; whatever it carries from "
+                 'frame to frame began anew then')
 
 
 class BlockResult(NamedTuple):
@@ -237,7 +239,9 @@ class _BlockWatch:
             self._enter('left')
         else:
             self._quiet_deaths += 1
-            if self._quiet_deaths > 1:     # the first may have been an accident
+            if self._quiet_deaths == 1:    # it may have been an accident
+                self._notes += [STARTED_AGAIN] if self._next > self._order.start else []
+            else:
                 where = {'entering': "the callback's __enter__", 'loading': 'loading the callback'}.get(
                     self._state, 'reading the recording')
                 self._refused = RemoteError('CallbackError', f'{where} did not come to its end: {_in_short(text)}',
@@ -254,8 +258,7 @@ class _BlockWatch:
         elif self._next >= self._order.stop:
             self._enter('left')
         else:
-            self._notes.append("a process of the callback's ended within a block and was started again; its state, and "
-                               'its deque, began anew then')
+            self._notes.append(STARTED_AGAIN)
 
 
 def _in_short(text: str) -> str:

@@ -13,12 +13,12 @@ import numpy as np
 
 from ..errors import RecordingFileError
 from ..report import Report
-from .bigtiff import remove
+from .bigtiff import refuse_if_recording, remove
 from .part import part_path, parts_on_disk
 from .reader import RecordingFile, is_part
 from .tally import Tally
 
-__all__ = ['finished_report', 'readable', 'remove_older_parts', 'tally_of']
+__all__ = ['finished_report', 'readable', 'refuse_if_going_on', 'remove_older_parts', 'tally_of']
 
 log = logging.getLogger(__name__)
 
@@ -98,3 +98,32 @@ def remove_older_parts(path: Path, files: int) -> None:
                 remove(part)
     except OSError as error:
         log.warning('a part of the recording that was overwritten stays beside the new one: %s', error)
+
+
+def refuse_if_going_on(path: Path) -> None:
+    """Raise RecordingFileError when another recorder is making this recording: of a split one, any file of it.
+
+    Only the newest file of a split recording is locked; those before it are finished.
+    """
+    refuse_if_recording(path)
+    try:
+        parts = parts_on_disk(path)
+    except OSError:
+        return                             # the folder cannot be listed
+    for number, part in parts:
+        try:
+            refuse_if_recording(part)
+        except RecordingFileError:
+            if not _is_another(part, number):
+                raise RecordingFileError(f'{path} is being recorded at this moment by another recorder, which has come '
+                                         f'to {part.name}; stop that one, or choose another name') from None
+
+
+def _is_another(path: Path, number: int) -> bool:
+    """Whether a file says that it is not that part of a recording. Without a page yet it says nothing: in doubt it is.
+    """
+    try:
+        with RecordingFile(path) as recording:
+            return recording.part != number
+    except RecordingFileError:
+        return False

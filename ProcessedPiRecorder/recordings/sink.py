@@ -34,7 +34,7 @@ from .jobs import PageJob, Totals
 from .page import open_text, seal_text, strip_crc
 from .part import FinishedPage, PartInfo, RecordingPart, part_path, parts_on_disk
 from .rescue import rescue
-from .salvage import remove_older_parts
+from .salvage import refuse_if_going_on, remove_older_parts
 from .space import SpaceWatch
 from .stages import InOrder, Syncer
 
@@ -142,7 +142,7 @@ class PageSink:
     def publish(self) -> None:
         """Everything else has started well: with ``overwrite`` the new file takes the old one's place now."""
         if self._part.path != self._path:
-            refuse_if_recording(self._path)
+            refuse_if_going_on(self._path)
             self._part.publish(self._path)
             sync_folder(self._path)
 
@@ -446,7 +446,7 @@ class PageSink:
             if not self._path.is_file():
                 raise RecordingFileError(f'{self._path} is not an ordinary file and will not be overwritten; '
                                          'choose another name')
-            refuse_if_recording(self._path)
+            refuse_if_going_on(self._path)
             self._path = self._path.resolve()     # what a link points to is replaced, not the link
             created = self._path.with_name(f'.ppr-{os.getpid()}-{time.time_ns():x}.tif')
         part = RecordingPart(created, 0, 0, self._path.name, self._layout, self._size, self._about, self._recording)
