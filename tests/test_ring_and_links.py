@@ -100,12 +100,13 @@ def test_memory_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_control_group_limits_count(tmp_path: Path) -> None:
+    cache = ('inactive_file', 'active_file')
     (tmp_path / 'lab' / 'job').mkdir(parents=True)
     for folder, limit, usage in (('lab', '1000', '400'), ('lab/job', 'max', '10')):
         (tmp_path / folder / 'memory.max').write_text(limit)
         (tmp_path / folder / 'memory.current').write_text(usage)
-    assert memory._limit_free(str(tmp_path), '/lab/job', 'memory.max', 'memory.current') == 600
-    assert memory._limit_free(str(tmp_path), None, 'memory.max', 'memory.current') is None
+    assert memory._limit_free(str(tmp_path), '/lab/job', 'memory.max', 'memory.current', cache) == 600
+    assert memory._limit_free(str(tmp_path), None, 'memory.max', 'memory.current', cache) is None
 
 
 def test_a_link_keeps_order_and_ends() -> None:
