@@ -357,6 +357,11 @@ def test_two_recorders_at_once_keep_apart(tmp_path: Path) -> None:
     assert set(one.cb_queue) == {'one'} and set(two.cb_queue) == {'two'}
 
 
+def tell_and_sleep(fd: int) -> None:
+    os.write(fd, b'x')
+    time.sleep(60)
+
+
 @BOTH
 @pytest.mark.parametrize('kind', ['daemon', 'executor'])
 def test_what_a_callback_has_started_ends_with_it(tmp_path: Path, cb_type: str, kind: str) -> None:
@@ -365,7 +370,9 @@ def test_what_a_callback_has_started_ends_with_it(tmp_path: Path, cb_type: str, 
         if buffer[-1].index == 3:
             if kind == 'daemon':
                 context = multiprocessing.get_context('fork')
-                context.Process(target=time.sleep, args=(60,), daemon=True).start()
+                read, write = os.pipe()
+                context.Process(target=tell_and_sleep, args=(write,), daemon=True).start()
+                os.read(read, 1)           # Python drops a signal that a fork gets before it runs
             else:
                 from concurrent.futures import ProcessPoolExecutor
                 pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context('fork'))

@@ -26,7 +26,7 @@ from ProcessedPiRecorder.cli import main
 from ProcessedPiRecorder.processing import process
 from ProcessedPiRecorder.processing.cluster import process_many
 from ProcessedPiRecorder.processing.collecting import Collector
-from ProcessedPiRecorder.processing.connecting import _carried, _look_around
+from ProcessedPiRecorder.processing.connecting import _carried, _look_around, cluster_of
 from ProcessedPiRecorder.processing.task import task_for
 from ProcessedPiRecorder.processing.worker import BlockResult
 from ProcessedPiRecorder.recordings.verification import verify
@@ -439,18 +439,26 @@ if __name__ == '__main__':
     assert not left and left_in(tmp_path) == []
 
 
-def test_the_end_of_the_process_that_starts_the_workers_ends_the_run(own_trial: Path, tmp_path: Path) -> None:
-    ended: List[int] = []
+def test_without_anybody_who_starts_workers_the_run_ends(own_trial: Path, tmp_path: Path, cluster: DaskCluster,
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: List[int] = []
+    asked: List[bool] = []
 
-    def progress(done: int, total: int) -> None:
-        if done and not ended:
-            ended.extend({child.ppid() for child in worker_processes(os.getpid()) if '-c' in child.parent().cmdline()})
-            for parent in ended:
-                os.kill(parent, signal.SIGKILL)
+    def alive() -> bool:                   # once they are not; then they are, to be told that this run has ended
+        asked.extend([True] * bool(begun))
+        return len(asked) != 1
 
+    @contextlib.contextmanager
+    def left_alone(*arguments: Any) -> Iterator[Any]:
+        with cluster_of(*arguments) as connected:
+            yield connected._replace(alive=alive)
+
+    monkeypatch.setattr('ProcessedPiRecorder.processing.cluster.cluster_of', left_alone)
+    monkeypatch.setattr('ProcessedPiRecorder.processing.cluster.LOOK_S', 0.05)
     with pytest.raises(errors.ClusterError, match='ended, with the process that starts them.*frames were done'):
-        process(own_trial, slow, workers=2, block_frames=4, progress=progress)
-    assert ended and left_in(tmp_path) in (['trial.tif'], ['trial.tif', 'trial_processed.partial.results.jsonl'])
+        process(own_trial, slow, scheduler=cluster.address, block_frames=20,
+                progress=lambda done, total: begun.append(done) if done else None)
+    assert asked and left_in(tmp_path) in (['trial.tif'], ['trial.tif', 'trial_processed.partial.results.jsonl'])
 
 
 def test_what_progress_raises_ends_it_and_leaves_nothing(own_trial: Path, tmp_path: Path, cluster: DaskCluster) -> None:

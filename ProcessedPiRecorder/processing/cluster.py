@@ -53,6 +53,8 @@ DEFAULT_LEVEL, DEFAULT_START_S = 6, 60.0
 LEAVE_S = 10.0
 #: So long nothing may come of the workers before it is looked whether they are there.
 LOOK_S = 2.0
+#: And so long it may take to hand over what came of a block.
+GATHER_S = 30.0
 PathOrRecording = Union[str, Path, Recording]
 
 
@@ -152,6 +154,10 @@ def _folder(path: Path) -> Path:
 
 def _later(make: Callable[[Any], Any], source: PathOrRecording) -> Callable[[], Any]:
     return lambda: make(source)
+
+
+class _Abandoned(ClusterError):
+    """The workers have gone, and nobody starts others."""
 
 
 class _Under(NamedTuple):
@@ -264,9 +270,9 @@ class _Run:
     def _see_to_workers(self, under: _Under) -> None:
         """Nothing has come for a while: raise ClusterError where nobody is there any more who would start workers."""
         if not self._cluster.alive():
-            raise ClusterError(f'{self._cluster.where} ended, with the process that starts them. '
-                               f'{self._written:,} of {self._total:,} frames were done'
-                               f'{under.collector.what_is_kept()}; nothing more has its final name')
+            raise _Abandoned(f'{self._cluster.where} ended, with the process that starts them. {self._written:,} of '
+                             f'{self._total:,} frames were done{under.collector.what_is_kept()}; nothing more has its '
+                             'final name')
 
     def _note(self, future: Any) -> None:
         """A block is done; for the progress."""
@@ -281,7 +287,9 @@ class _Run:
 
     def _result(self, under: _Under) -> BlockResult:
         try:
-            result: BlockResult = under.future.result()
+            result = self._gathered(under)
+        except _Abandoned:
+            raise                          # has said all
         except Exception as error:
             raise self._told(error, under) from error
         except BaseException as error:     # Dask's CancelledError is none of Exception's; Ctrl-C is told as it is
@@ -291,6 +299,17 @@ class _Run:
         if result.refused is not None:
             raise result.refused.to_exception()
         return result
+
+    def _gathered(self, under: _Under) -> BlockResult:
+        """Its worker may be lost before it has handed over what it made; without others nobody makes it again."""
+        while True:
+            try:
+                result: BlockResult = under.future.result(timeout=GATHER_S)
+                return result
+            except Exception as error:     # asyncio's TimeoutError, Dask's own, by version
+                if 'Timeout' not in type(error).__name__ or under.future.status == 'error':
+                    raise
+            self._see_to_workers(under)
 
     def _told(self, error: BaseException, under: _Under) -> Exception:
         """What a block's end was, in words."""
