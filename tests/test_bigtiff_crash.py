@@ -52,7 +52,7 @@ def test_the_tapes_are_of_real_recordings(takes: List[Take]) -> None:
         assert sum(len(chain(data, take.picture)) for data in end.images.values()) >= take.least
     syncs = [(number, operation) for number, operation in enumerate(takes[0].tape.operations)
              if isinstance(operation, Synced)]
-    assert len(syncs) >= 5
+    assert len(syncs) >= 3                             # how many, is up to when the threads get their turns
     assert any(operation.covers < number - 1 for number, operation in syncs), 'nothing was written during a sync'
 
 
