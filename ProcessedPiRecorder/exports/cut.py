@@ -21,11 +21,10 @@ from ..recordings.page import PageRecord, StoredPage
 from ..recordings.part import PLANE_BYTES, behind_link
 from ..recordings.results import results_path
 from ..report import MOST_PLACES, Loss, Report
-from ..settings import SUFFIXES
 from .astray import Astray
 from .base import Exported, PathLike, Place, Progress, whole_files
 from .grid import Gathered, Grid, end_of, grid_of, lost_behind, lost_between
-from .older import OlderFiles, are_same
+from .older import OlderFiles, of_other_suffix
 
 __all__ = ['export_cut']
 
@@ -94,8 +93,7 @@ def _refuse_stale_results(final: Path, results: Path, overwrite: bool) -> None:
     told = f'{results} exists already, and would be taken for the results of the cut; choose another name'
     if not overwrite:
         raise ExportError(f'{told}, or pass overwrite=True')
-    others = sorted(path.name for path in map(final.with_suffix, SUFFIXES)
-                    if path != final and path.is_file() and not are_same(path, final))
+    others = of_other_suffix(final)
     if others or not final.is_file():
         whose = f'{", ".join(others)} is there, whose results they may be' if others else \
             f'there is no {final.name} whose results they could be'

@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
-from typing import Dict, Iterator
+from typing import Dict, Iterator, List
 
 from ..errors import RecordingFileError
 from ..reading import Recording, open_recording
 from ..recordings.bigtiff import remove
 from ..recordings.part import parts_on_disk
 from ..recordings.salvage import refuse_if_going_on
+from ..settings import SUFFIXES
 
-__all__ = ['OlderFiles', 'are_same']
+__all__ = ['OlderFiles', 'are_same', 'of_other_suffix']
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,12 @@ def are_same(one: Path, other: Path) -> bool:
         return os.path.samefile(one, other)
     except OSError:
         return False
+
+
+def of_other_suffix(path: Path) -> List[str]:
+    """Names of files beside it that differ in the suffix alone: results of theirs would have the same name."""
+    return sorted(other.name for other in map(path.with_suffix, SUFFIXES)
+                  if other != path and other.is_file() and not are_same(other, path))
 
 
 def _further_files(final: Path) -> Iterator[Path]:

@@ -22,14 +22,13 @@ from pathlib import Path
 from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
 from ..errors import ProcessingError
-from ..exports.older import OlderFiles, are_same
+from ..exports.older import OlderFiles, of_other_suffix
 from ..reading import Recording
 from ..recordings.bigtiff import sync_folder
 from ..recordings.part import part_path
 from ..recordings.results import results_path
 from ..recordings.whole import rename_new
 from ..recordings.workfolder import LocksMissing, claim_folder, release_folder
-from ..settings import SUFFIXES
 from ..termination import undisturbed
 from .report import Failure
 
@@ -97,8 +96,7 @@ class Outputs:
         """Results have the name of their recording without its suffix, so they may be of one with the other suffix."""
         if self.out is None or self.results != results_path(self.out) or not self.results.exists():
             return
-        others = [path.name for path in map(self.out.with_suffix, SUFFIXES)
-                  if path != self.out and path.is_file() and not are_same(path, self.out)]
+        others = of_other_suffix(self.out)
         if others:
             raise ProcessingError(f'{self.results} exists already, and may hold the results of {", ".join(others)}; '
                                   'move it, or choose another name')
